@@ -1,0 +1,209 @@
+"""The benchmark runner: every library on the same inputs, in one process, in turn.
+
+A case module defines `cases(setup) -> Iterator[Case]`. A case names its contenders, sslfast first; the runner calls
+them in turn, so that whatever else the machine does hits all alike, and keeps every case, won or lost.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib
+import importlib.metadata
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import machine
+from sslfast.errors import UserError
+from sslfast.registry import nearest
+
+SUITES = {
+    "ops": {"augment": "benchmarks.ops.augment", "nt_xent": "benchmarks.ops.contrastive"},
+}
+PEERS = {  # name of the contender -> distribution on the package index
+    "lightly": "lightly",
+    "kornia": "kornia",
+    "torchvision": "torchvision",
+    "albumentations": "albumentations",
+    "pytorch": "torch",
+}
+LEAST_CALLS = 5
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass
+class Setup:
+    """What the cases are made from."""
+
+    device: str
+    threads: int
+    images: Path | None = None
+
+
+@dataclass
+class Case:
+    """One measured situation.
+
+    Attributes:
+        op: the operation of sslfast that is measured.
+        name: the situation, in a few words.
+        unit: what a call makes or handles, in the plural.
+        count: how many of them a call makes.
+        contenders: library -> call that makes its contender, whose result is timed; ImportError means not installed.
+            A library with several settings is named "library, setting".
+        least_bytes: bytes that any implementation must read and write.
+        least_flops: floating-point operations that any implementation must do.
+        settings: sizes and parameters, for the record.
+    """
+
+    op: str
+    name: str
+    unit: str
+    count: int
+    contenders: dict[str, Callable[[], Callable[[], object]]]
+    least_bytes: float = 0.0
+    least_flops: float = 0.0
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def run_suite(
+    suite: str,
+    *,
+    against: Sequence[str],
+    only: Sequence[str],
+    images: Path | None,
+    device: str,
+    threads: int,
+    seconds: float,
+    out: Path | None,
+) -> Path:
+    """Measures a suite, prints its table and writes the JSON; `sslfast.bench.bench` documents the arguments."""
+    if suite not in SUITES:
+        raise UserError(f"unknown suite {suite!r}; {nearest(suite, list(SUITES))}")
+    for name in against:
+        if name not in PEERS:
+            raise UserError(f"unknown library {name!r}; {nearest(name, list(PEERS))}")
+    for name in only:
+        if name not in SUITES[suite]:
+            raise UserError(f"unknown operation {name!r} of suite {suite!r}; {nearest(name, list(SUITES[suite]))}")
+    if device not in ("auto", "cpu", "cuda"):
+        raise UserError(f"unknown device {device!r}; {nearest(device, ['auto', 'cpu', 'cuda'])}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device 'cuda' asked for, but torch finds no CUDA GPU; use --device cpu")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    threads = threads or os.cpu_count() or 1
+    torch.set_num_threads(threads)
+
+    console = Console()
+    facts = machine.describe(device, threads)
+    floor = machine.measure_floor(device)
+    console.print(
+        f"{facts['name']}, {threads} threads, torch {torch.__version__}; floor: copy "
+        f"{floor['copy_bytes_per_second'] / 1e9:.1f} GB/s, matrix {floor['matrix_flops_per_second'] / 1e12:.2f} TFLOP/s"
+    )
+    setup = Setup(device, threads, images)
+    rows: list[dict[str, Any]] = []
+    for op in only or SUITES[suite]:
+        for case in importlib.import_module(SUITES[suite][op]).cases(setup):
+            measured = measure(case, setup, against, seconds, floor)
+            console.print(table(case, measured))
+            rows += measured
+    result = {
+        "suite": suite,
+        "date": datetime.date.today().isoformat(),
+        "machine": facts,
+        "floor": floor,
+        "torch": torch.__version__,
+        "sslfast": importlib.metadata.version("sslfast"),
+        "rows": rows,
+    }
+    out = out or RESULTS / f"{suite}--{facts['name']}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(result, indent=1) + "\n")
+    console.print(f"wrote {out}")
+    return out
+
+
+def measure(
+    case: Case, setup: Setup, against: Sequence[str], seconds: float, floor: dict[str, float]
+) -> list[dict[str, Any]]:
+    """One row for each contender of a case: times in seconds, peak extra memory in bytes."""
+    rows: list[dict[str, Any]] = []
+    calls: list[Callable[[], object]] = []
+    least = max(
+        case.least_bytes / floor["copy_bytes_per_second"], case.least_flops / floor["matrix_flops_per_second"]
+    )
+    for name, make in case.contenders.items():
+        library = name.partition(",")[0]
+        if against and library not in (*against, "sslfast"):
+            continue
+        row = {"op": case.op, "case": case.name, "settings": case.settings, "contender": name, "unit": case.unit}
+        try:
+            call = make()
+        except ImportError as error:
+            rows.append(row | {"skipped": f"{error}; `pip install 'sslfast[compare]'` brings the peers"})
+            continue
+        call()
+        peak = machine.peak_extra_bytes(call, setup.device)
+        version = importlib.metadata.version(PEERS.get(library, library))
+        rows.append(row | {"version": version, "peak_extra_bytes": peak, "floor_seconds": least})
+        calls.append(call)
+    times = _in_turn(calls, setup.device, seconds)
+    for row, values in zip((row for row in rows if "skipped" not in row), times, strict=True):
+        first, median, third = statistics.quantiles(values, n=4)
+        row |= {"calls": len(values), "seconds": median, "seconds_q1": first, "seconds_q3": third}
+        row["per_second"] = case.count / median
+    return rows
+
+
+def _in_turn(calls: list[Callable[[], object]], device: str, seconds: float) -> list[list[float]]:
+    """Times of each call, taken in rounds; each has at least five, and at most `seconds` beyond that."""
+    times: list[list[float]] = [[] for _ in calls]
+    while True:
+        waiting = [i for i, taken in enumerate(times) if len(taken) < LEAST_CALLS or sum(taken) < seconds]
+        if not waiting or max(map(len, times)) >= 1000:
+            return times
+        for i in waiting:
+            machine.synchronise(device)
+            begin = time.perf_counter()
+            calls[i]()
+            machine.synchronise(device)
+            times[i].append(time.perf_counter() - begin)
+
+
+def table(case: Case, rows: list[dict[str, Any]]) -> Table:
+    """The rows of a case beside each other; sslfast is the first."""
+    view = Table(title=f"{case.op}: {case.name}", title_justify="left")
+    for heading in ("library", "version"):
+        view.add_column(heading)
+    for heading in ("time", "quartiles", f"{case.unit}/s", "extra memory", "sslfast is faster by", "of the floor"):
+        view.add_column(heading, justify="right")
+    ours = next((row["seconds"] for row in rows if row["contender"] == "sslfast" and "seconds" in row), None)
+    for row in rows:
+        if "skipped" in row:
+            view.add_row(row["contender"], "not installed")
+            continue
+        ratio = "" if row["contender"] == "sslfast" or not ours else f"{row['seconds'] / ours:.1f} x"
+        peak, least = row["peak_extra_bytes"], row["floor_seconds"]
+        view.add_row(
+            row["contender"],
+            row["version"],
+            f"{row['seconds'] * 1e3:.2f} ms",
+            f"{row['seconds_q1'] * 1e3:.2f} to {row['seconds_q3'] * 1e3:.2f}",
+            f"{row['per_second']:,.0f}",
+            "unknown" if peak is None else f"{peak / 2**20:.1f} MiB",
+            ratio,
+            f"{100 * least / row['seconds']:.1f} %" if least else "",
+        )
+    return view
+

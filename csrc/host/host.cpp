@@ -1,0 +1,41 @@
+// _host: what is not a tensor op.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "csrc/ops/common/philox.h"
+#include "csrc/ops/common/view_fields.h"
+
+namespace py = pybind11;
+
+#define SSLFAST_NAME(name) #name,
+
+PYBIND11_MODULE(_host, module) {
+  module.doc() = "What is not a tensor op: build information, the names of the augmentation's columns, Philox.";
+  module.attr("AUGMENT_COLUMNS") = py::tuple(py::cast(std::vector<std::string>{SSLFAST_AUGMENT_COLUMNS(SSLFAST_NAME)}));
+  module.attr("VIEW_FIELDS") = py::tuple(py::cast(std::vector<std::string>{SSLFAST_VIEW_FIELDS(SSLFAST_NAME)}));
+  module.def(
+      "build_info",
+      [] {
+        py::dict info;
+        info["version"] = SSLFAST_BUILD_VERSION;
+        info["compiler"] = SSLFAST_BUILD_COMPILER;
+        info["isas"] = SSLFAST_BUILD_ISAS;
+        info["cuda"] = static_cast<bool>(SSLFAST_BUILD_CUDA);
+        info["cuda_architectures"] = SSLFAST_BUILD_CUDA_ARCHITECTURES;
+        info["cuda_compiler"] = SSLFAST_BUILD_CUDA_COMPILER;
+        return info;
+      },
+      "What this build contains: version, compiler, isas, cuda, cuda_architectures, cuda_compiler.");
+  module.def(
+      "philox",
+      [](uint64_t key, std::array<uint32_t, 4> counter) {
+        const sslfast::Philox out = sslfast::philox(key, counter[0], counter[1], counter[2], counter[3]);
+        return std::array<uint32_t, 4>{out.word[0], out.word[1], out.word[2], out.word[3]};
+      },
+      py::arg("key"), py::arg("counter"), "Philox4x32-10: four 32-bit words from a 64-bit key and a 128-bit counter.");
+}

@@ -1,0 +1,111 @@
+// CUDA side of the seam: kernels, the current stream, launches and scratch memory.
+//
+//   // ops/cuda/my_op_kernel.cu
+//   __global__ void my_op(MyOpArgs args) { … }
+//   static void run(const MyOpArgs& args, CudaContext& context) {
+//     launch(my_op, grid, block, shared_bytes, context, args);
+//   }
+//   SSLFAST_CUDA_KERNEL(MyOpArgs, run)
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <deque>
+
+#include "csrc/stable/check.h"
+
+#if !defined(SSLFAST_SIMT)
+#include <dlfcn.h>
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/accelerator.h>
+#include <torch/csrc/stable/ops.h>
+#endif
+
+namespace sslfast {
+
+inline void cuda_check(cudaError_t status, const char* what) {
+  check(status == cudaSuccess, what, ": ", cudaGetErrorString(status));
+}
+
+// One call of an op: its stream, its device, and scratch memory that lives until the op returns (torch's allocator
+// reuses it in stream order, so kernels still in flight are safe).
+class CudaContext {
+ public:
+  CudaContext(cudaStream_t stream, const Tensor& like) : stream_(stream), like_(like) {}
+
+  cudaStream_t stream() const { return stream_; }
+
+  int multiprocessors() const { return attribute(cudaDevAttrMultiProcessorCount); }
+
+  // Largest dynamic shared memory that a block may ask for, in bytes.
+  int shared_limit() const { return attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin); }
+
+  void* scratch(int64_t bytes) {
+    held_.push_back(torch::stable::new_empty(like_, {bytes}, ScalarType::Byte));
+    return held_.back().mutable_data_ptr();
+  }
+
+ private:
+  static int attribute(cudaDeviceAttr name) {
+    int device = 0;
+    int value = 0;
+    cuda_check(cudaGetDevice(&device), "cudaGetDevice");
+    cuda_check(cudaDeviceGetAttribute(&value, name, device), "cudaDeviceGetAttribute");
+    return value;
+  }
+
+  cudaStream_t stream_;
+  Tensor like_;
+  std::deque<Tensor> held_;
+};
+
+template <class Args>
+struct CudaKernel {
+  using Function = void (*)(const Args&, CudaContext&);
+  static inline Function function = nullptr;
+};
+
+#if defined(__CUDACC__) || defined(SSLFAST_SIMT)
+// The one place where kernels are launched. `shared_bytes` may exceed 48 KiB where the device allows it.
+template <class... Parameters, class... Arguments>
+inline void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, CudaContext& context,
+                   Arguments... arguments) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+#if defined(SSLFAST_SIMT)
+  simt::launch(kernel, grid, block, shared_bytes, context.stream(), static_cast<Parameters>(arguments)...);
+#else
+  if (shared_bytes > 48 * 1024) {
+    cuda_check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                    static_cast<int>(shared_bytes)),
+               "cudaFuncSetAttribute");
+  }
+  kernel<<<grid, block, shared_bytes, context.stream()>>>(static_cast<Parameters>(arguments)...);
+  cuda_check(cudaGetLastError(), "kernel launch");
+#endif
+}
+#endif
+
+#if !defined(SSLFAST_SIMT)
+// torch's current stream. The symbol is looked up in the already loaded libtorch_cuda, so that the library can be built
+// against a torch without CUDA.
+inline cudaStream_t current_stream(int32_t device) {
+  using Getter = AOTITorchError (*)(int32_t, void**);
+  static const Getter getter = [] {
+    void* library = dlopen("libtorch_cuda.so", RTLD_LAZY | RTLD_NOLOAD);
+    check(library != nullptr, "sslfast: this torch has no CUDA; install a CUDA build of torch");
+    return reinterpret_cast<Getter>(dlsym(library, "aoti_torch_get_current_cuda_stream"));
+  }();
+  check(getter != nullptr, "sslfast: this torch does not export its current CUDA stream; torch 2.11 or later is needed");
+  void* stream = nullptr;
+  check(getter(device, &stream) == AOTI_TORCH_SUCCESS, "sslfast: cannot read torch's current CUDA stream");
+  return static_cast<cudaStream_t>(stream);
+}
+#endif
+
+}  // namespace sslfast
+
+#define SSLFAST_CUDA_KERNEL(Args, run)                                     \
+  [[maybe_unused]] static const bool sslfast_registered_##run = [] {       \
+    ::sslfast::CudaKernel<Args>::function = run;                           \
+    return true;                                                           \
+  }();

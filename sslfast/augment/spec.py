@@ -1,0 +1,106 @@
+"""ViewSpec: what to draw for one view."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sslfast.errors import UserError
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+
+
+@dataclass(frozen=True)
+class ViewSpec:
+    """How one view of every image is drawn; each image draws its own parameters.
+
+    The operations run in the order of the fields. A probability of 0, an empty tuple or None turns one off.
+
+    Attributes:
+        size: height and width of the view in pixels (an int for a square).
+        crop_scale: smallest and largest area of the random-resized-crop, as fractions of the image; None crops the
+            largest central rectangle of the view's shape instead.
+        crop_ratio: smallest and largest width/height of the random-resized-crop.
+        center_fraction: side of the central crop as a fraction of the largest one (0.875 is ImageNet's 256 -> 224).
+        hflip: probability of a horizontal flip.
+        rotation: angles in degrees, counter-clockwise, one of which is drawn; a single one is fixed.
+        rotation_zoom: magnification about the centre while rotating; sqrt(2) hides the empty corners of 45 degrees.
+        jitter: probability of the colour jitter, whose four parts come in an order drawn per image.
+        brightness, contrast, saturation: strength s; the factor is drawn from [max(0, 1 - s), 1 + s].
+        hue: strength in [0, 0.5]; the shift is drawn from [-hue, hue] turns.
+        grayscale: probability of conversion to gray (all channels kept).
+        blur: probability of a gaussian blur.
+        blur_sigma: smallest and largest standard deviation, in pixels.
+        blur_kernel: odd width of the blur's window, in pixels.
+        solarize: probability of inverting the values at or above `solarize_threshold`.
+        solarize_threshold: in [0, 1].
+        noise_gaussian: standard deviation of additive gaussian noise, in [0, 1] units; the result is clipped to [0, 1].
+        noise_salt_pepper: fraction of pixels set to 0 or 1 (all channels, with equal chance).
+        noise_masking: fraction of pixels set to 0 (all channels).
+        mean, std: normalisation per channel, for values in [0, 1]; one entry serves all channels.
+        stream: views with the same number draw the same values; None gives each view of a list its own.
+
+    Raises:
+        UserError: a value outside its range.
+    """
+
+    size: int | tuple[int, int] = 224
+    crop_scale: tuple[float, float] | None = None
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    center_fraction: float = 1.0
+    hflip: float = 0.0
+    rotation: tuple[float, ...] = ()
+    rotation_zoom: float = 1.0
+    jitter: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    grayscale: float = 0.0
+    blur: float = 0.0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    blur_kernel: int = 23
+    solarize: float = 0.0
+    solarize_threshold: float = 0.5
+    noise_gaussian: float = 0.0
+    noise_salt_pepper: float = 0.0
+    noise_masking: float = 0.0
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    stream: int | None = None
+
+    def __post_init__(self) -> None:
+        height, width = self.shape
+        _require(height >= 1 and width >= 1, "size", self.size, "at least one pixel each way")
+        for name in ("hflip", "jitter", "grayscale", "blur", "solarize", "noise_salt_pepper", "noise_masking"):
+            _require(0.0 <= getattr(self, name) <= 1.0, name, getattr(self, name), "a probability in [0, 1]")
+        for name in ("brightness", "contrast", "saturation", "noise_gaussian"):
+            _require(getattr(self, name) >= 0.0, name, getattr(self, name), "0 or more")
+        if self.crop_scale is not None:
+            low, high = self.crop_scale
+            _require(0.0 < low <= high <= 1.0, "crop_scale", self.crop_scale, "0 < low <= high <= 1")
+        _require(0.0 < self.crop_ratio[0] <= self.crop_ratio[1], "crop_ratio", self.crop_ratio, "0 < low <= high")
+        _require(0.0 < self.center_fraction <= 1.0, "center_fraction", self.center_fraction, "in (0, 1]")
+        _require(len(self.rotation) <= 16, "rotation", self.rotation, "at most 16 angles")
+        _require(self.rotation_zoom > 0.0, "rotation_zoom", self.rotation_zoom, "more than 0")
+        _require(0.0 <= self.hue <= 0.5, "hue", self.hue, "in [0, 0.5]")
+        _require(0.0 <= self.solarize_threshold <= 1.0, "solarize_threshold", self.solarize_threshold, "in [0, 1]")
+        _require(0.0 < self.blur_sigma[0] <= self.blur_sigma[1], "blur_sigma", self.blur_sigma, "0 < low <= high")
+        _require(self.blur_kernel >= 1 and self.blur_kernel % 2 == 1, "blur_kernel", self.blur_kernel, "an odd number")
+        _require(len(self.mean) == len(self.std), "mean", self.mean, f"as many entries as std ({len(self.std)})")
+        _require(all(value > 0.0 for value in self.std), "std", self.std, "more than 0 in every channel")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the view in pixels."""
+        return (self.size, self.size) if isinstance(self.size, int) else (self.size[0], self.size[1])
+
+    def replace(self, **changes: Any) -> ViewSpec:
+        """The same view with some fields changed."""
+        return replace(self, **changes)
+
+
+def _require(holds: bool, field: str, value: object, need: str) -> None:
+    if not holds:
+        raise UserError(f"ViewSpec.{field} is {value!r}; it must be {need}")

@@ -1,0 +1,62 @@
+"""Images, from where they are stored to batches on the training device.
+
+    source = build_source("cifar10", root="~/data", split="train")    # what is stored where
+    loader = MemoryLoader(source.read(), batch_size=512, device="cuda")
+    for batch in loader.epoch(0):                                      # ImageBatch: a view, nothing is copied
+        ...
+
+A data set of your own that is already in memory needs no source:
+
+    images = ImageBatch.from_dense(torch.from_numpy(array))            # array: (N, H, W, C) uint8 in [0, 255]
+    images = ImageBatch.from_list([torch.from_numpy(a) for a in arrays], label=torch.tensor(labels))  # mixed sizes
+    loader = MemoryLoader(images, batch_size=256)
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from sslfast import registry
+from sslfast.data.batch import ImageBatch
+from sslfast.data.memory import MemoryLoader
+from sslfast.data.sources import Source
+from sslfast.errors import UserError
+
+__all__ = ["ImageBatch", "MemoryLoader", "Source", "build_source"]
+
+
+def build_source(
+    name: str,
+    root: str | Path | None = None,
+    split: str = "train",
+    *,
+    limit: int = 0,
+    on_error: str = "raise",
+    **options: Any,
+) -> Source:
+    """The data source `name`, ready to read.
+
+    Args:
+        name: a name of `sslfast list data`, or a user's own class as "package.module:Class".
+        root: folder (or archive) of the data; sources which make their images take none.
+        split: "train" or "test".
+        limit: only the first so many images (every source orders them so that these hold all classes); 0 takes all.
+        on_error: "raise", or "skip" to go on without images that cannot be decoded; for sources that decode files.
+        options: the source's own options.
+
+    Raises:
+        UserError: unknown name or option; the message lists the valid ones.
+        DataError: the data is missing or of the wrong kind.
+    """
+    source = registry.resolve("data", name)
+    parameters = inspect.signature(source).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        valid = [p for p in parameters if p not in ("root", "split")]
+        for option in options:
+            if option not in valid:
+                raise UserError(f"data {name!r} has no option {option!r}; {registry.nearest(option, valid)}")
+    if "on_error" in parameters:
+        options["on_error"] = on_error
+    return source(root=root, split=split, limit=limit, **options)

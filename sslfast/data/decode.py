@@ -1,0 +1,190 @@
+"""Image files to uint8: every format and mode that Pillow reads, brought to the same form.
+
+What is converted, and how: the EXIF orientation is applied; transparency is laid over white; palettes, CMYK, YCbCr and
+HSV become RGB; 16-bit gray is scaled to 8 bits; gray becomes RGB by repetition, and RGB becomes gray by its luma (ITU-R
+601). The first frame of an animation counts. Floating-point and Lab images have no agreed range and are refused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from sslfast.data.batch import ImageBatch
+from sslfast.errors import DataError, UserError
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+MODES = {1: "L", 3: "RGB"}
+CHUNK = 4096  # files handed to the threads at a time: bounds the queue of very large sets
+
+
+def decode_image(path: str | Path, channels: int = 3, resize_shorter: int = 0) -> np.ndarray:
+    """One image file as (H, W, channels) uint8 in [0, 255], upright.
+
+    Args:
+        path: a file of any format in `EXTENSIONS`.
+        channels: 3 (RGB) or 1 (gray).
+        resize_shorter: shrink the image until its shorter side has so many pixels (antialiased; smaller images stay
+            as they are); 0 keeps the size.
+
+    Raises:
+        DataError: the file cannot be read or decoded.
+        UserError: another number of channels.
+    """
+    if channels not in MODES:
+        raise UserError(f"channels is {channels!r}; image files are decoded to 3 (RGB) or 1 (gray)")
+    try:
+        with Image.open(path) as image:
+            target = shrunk(image.size, resize_shorter)
+            if target != image.size:
+                image.draft(None, target)  # JPEG: decode at 1/2, 1/4 or 1/8, never below the target
+            image.load()
+            pixels = _to_mode(ImageOps.exif_transpose(image), MODES[channels])
+            target = shrunk(pixels.size, resize_shorter)
+            if target != pixels.size:
+                pixels = pixels.resize(target, Image.Resampling.BICUBIC)
+            return np.array(pixels, dtype=np.uint8).reshape(pixels.height, pixels.width, channels)
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file makes Pillow's decoders raise nearly anything
+        raise DataError(
+            f"{path} cannot be decoded ({error}); replace or delete the file, or go on without it with --on-error skip"
+        ) from error
+
+
+def shrunk(size: tuple[int, int], shorter: int) -> tuple[int, int]:
+    """`size` (either order) scaled down until its shorter side is `shorter`; unchanged when it is smaller or 0."""
+    if shorter == 0 or min(size) <= shorter:
+        return size
+    scale = shorter / min(size)
+    return max(shorter, round(size[0] * scale)), max(shorter, round(size[1] * scale))
+
+
+def decode_files(
+    paths: Sequence[str], channels: int = 3, resize_shorter: int = 0, on_error: str = "raise"
+) -> tuple[list[np.ndarray | None], list[tuple[str, str]]]:
+    """Decodes files in threads, one per core (Pillow releases the interpreter's lock while it decodes).
+
+    Args:
+        paths: the files.
+        channels, resize_shorter: as for `decode_image`.
+        on_error: "raise" stops at the first bad file; "skip" goes on.
+
+    Returns:
+        One (H, W, channels) uint8 array a file, None where it was skipped; and (file, reason) of each skipped one.
+
+    Raises:
+        DataError: a file cannot be decoded, with on_error="raise".
+    """
+    skipped: list[tuple[str, str]] = []
+
+    def decode(path: str) -> np.ndarray | DataError:
+        try:
+            return decode_image(path, channels, resize_shorter)
+        except DataError as error:
+            if on_error == "raise":
+                raise
+            return error
+
+    images: list[np.ndarray | None] = []
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None) as pool:
+        for begin in range(0, len(paths), CHUNK):
+            chunk = paths[begin : begin + CHUNK]
+            for path, result in zip(chunk, pool.map(decode, chunk), strict=True):
+                if isinstance(result, DataError):
+                    skipped.append((path, str(result.__cause__)))
+                    images.append(None)
+                else:
+                    images.append(result)
+    return images, skipped
+
+
+def pack(images: list[np.ndarray], channels: int, label: torch.Tensor | None) -> ImageBatch:
+    """Packs decoded images into one ImageBatch and empties the list, so that both never lie in memory whole."""
+    sizes = np.array([image.shape[:2] for image in images], dtype=np.int32).reshape(-1, 2)
+    counts = np.array([image.size for image in images], dtype=np.int64)
+    offsets = counts.cumsum() - counts
+    storage = np.empty(counts.sum(), dtype=np.uint8)
+    images.reverse()
+    for begin in offsets:
+        image = images.pop()
+        storage[begin : begin + image.size] = image.reshape(-1)
+    return ImageBatch(
+        storage=torch.from_numpy(storage),
+        offsets=torch.from_numpy(offsets),
+        sizes=torch.from_numpy(sizes),
+        index=torch.arange(len(sizes)),
+        label=label,
+        channels=channels,
+    )
+
+
+def check_memory(paths: Sequence[str], channels: int, resize_shorter: int, where: str, samples: int = 64) -> None:
+    """Estimates the decoded size of `paths` from the headers of a few, before any pixel is read.
+
+    Raises:
+        DataError: the images would not fit into the free memory.
+    """
+    free = available_memory()
+    if free is None:
+        return
+    sizes = []
+    for path in paths[:: max(1, len(paths) // samples)]:
+        try:
+            with Image.open(path) as image:
+                sizes.append(image.size)
+        except Exception:  # noqa: PERF203 - decoding will name the file
+            continue
+
+    def needed(shorter: int) -> float:
+        pixels = [w * h for w, h in (shrunk(size, shorter) for size in sizes)]
+        return channels * len(paths) * sum(pixels) / max(len(pixels), 1)
+
+    if needed(resize_shorter) <= 0.9 * free:  # a tenth is left to everything else
+        return
+    fits = max(1, int(len(paths) * 0.9 * free / needed(resize_shorter)))
+    cures = [f"resize_shorter={s} ({_gigabytes(needed(s))})" for s in (256, 128, 64, 32) if needed(s) <= 0.9 * free][:1]
+    raise DataError(
+        f"the {len(paths)} images in {where} need about {_gigabytes(needed(resize_shorter))} of memory as pixels, and "
+        f"{_gigabytes(free)} are free; " + " or ".join([*cures, f"limit={fits}"]) + " makes them fit"
+    )
+
+
+def available_memory() -> int | None:
+    """Bytes of memory this process may still take (the kernel's estimate and the control group's limit), if known."""
+    found = []
+    try:
+        meminfo = Path("/proc/meminfo").read_text()
+        found.append(int(meminfo.partition("MemAvailable:")[2].split()[0]) * 1024)
+    except (OSError, ValueError, IndexError):
+        pass
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            found.append(int(Path(limit).read_text()))
+        except (OSError, ValueError):  # absent, or "max": no limit
+            continue
+    return min(found, default=None)
+
+
+def _gigabytes(count: float) -> str:
+    return f"{count / 1e9:.1f} GB"
+
+
+def _to_mode(image: Image.Image, mode: str) -> Image.Image:
+    if image.mode in ("F", "LAB"):
+        raise ValueError(f"mode {image.mode} has no agreed range; convert the file to 8 or 16 bits a channel")
+    if image.mode.startswith("I"):  # 16-bit gray, which Pillow also hands over as 32-bit integers
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError("32-bit integers have no agreed range; convert the file to 8 or 16 bits a channel")
+        image = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert(mode)

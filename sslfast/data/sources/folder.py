@@ -1,0 +1,196 @@
+"""Folder: image files on disk, in class sub-folders or without labels."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sslfast.data.batch import ImageBatch
+from sslfast.data.decode import EXTENSIONS, MODES, check_memory, decode_files, pack
+from sslfast.data.sources import check_choice, check_number
+from sslfast.errors import DataError, UserError
+
+SPLITS = {"train": ("train",), "test": ("test", "val", "valid", "validation"), "val": ("val", "valid", "validation")}
+
+
+class Folder:
+    """Images below a folder, found recursively: JPEG, PNG, BMP, WebP, TIFF and GIF.
+
+    Three layouts work, each directly in `root` or below split folders (`train/`, and `test/` or `val/`):
+
+        <class>/…/a.jpg   two or more sub-folders and no images beside them: each sub-folder is a class
+        a.jpg             images without labels
+        <folder>/…/a.jpg  with labels=False: images without labels, whatever folders they lie in
+
+    Images come sorted by name, the classes by turns (the first of each class, the second of each, …), so any first part
+    of the data set holds them all. Each is decoded as `sslfast.data.decode` says and keeps its own size.
+
+    Args:
+        root: the folder.
+        split: "train", "test" or "val"; without split folders all images are "train".
+        limit: only the first so many images; 0 takes all.
+        channels: 3 (RGB) or 1 (gray).
+        resize_shorter: shrink larger images at loading until the shorter side has so many pixels; 0 keeps them.
+        labels: False ignores the sub-folders' names.
+        classes: the sub-folders of label 0, 1, …; their sorted names, over all splits, when absent.
+        on_error: "raise", or "skip" to go on without images that cannot be decoded.
+
+    Attributes:
+        classes: the names of the labels, None without labels.
+        files: the path of every image, by its index.
+        skipped: (file, reason) of every image that `read` left out.
+
+    Raises:
+        DataError: no folder, no images, a layout that is not one of these, or (from `read`) an image that cannot be
+            decoded or more images than fit into memory.
+        UserError: an option outside its range.
+    """
+
+    def __init__(
+        self,
+        root: str | Path | None = None,
+        split: str = "train",
+        *,
+        limit: int = 0,
+        channels: int = 3,
+        resize_shorter: int = 0,
+        labels: bool = True,
+        classes: Sequence[str] | None = None,
+        on_error: str = "raise",
+    ) -> None:
+        if root is None:
+            raise UserError("data 'folder' needs root: the folder that holds the images")
+        check_choice("split", split, tuple(SPLITS))
+        check_choice("on_error", on_error, ("raise", "skip"))
+        check_choice("channels", channels, tuple(MODES))  # type: ignore[arg-type]
+        check_number("limit", limit, 0)
+        check_number("resize_shorter", resize_shorter, 0)
+        self.root = Path(root).expanduser()
+        self.split = split
+        self.channels = channels
+        self.resize_shorter = resize_shorter
+        self.on_error = on_error
+        self.skipped: list[tuple[str, str]] = []
+        self.classes: list[str] | None = None
+        self._label: np.ndarray | None = None
+
+        if not self.root.is_dir():
+            what = "is a file, not a folder" if self.root.exists() else "does not exist"
+            raise DataError(f"the image folder {self.root} {what}; give the folder that holds the images as root")
+        folders = split_folders(self.root)
+        if folders and split not in folders:
+            wanted = " or ".join(f"{name}/" for name in SPLITS[split])
+            raise DataError(f"{self.root} has {_listed(folders.values())} but no {wanted}, so there is no split {split!r}")
+        if not folders and split != "train":
+            raise DataError(
+                f"{self.root} is not divided into splits, so there is no split {split!r}; "
+                f"put its images into {self.root / 'train'} and {self.root / split}"
+            )
+        folder = folders.get(split, self.root)
+        files, top = find_images(folder)
+        if not files:
+            raise DataError(f"no images in {folder}: looked for {', '.join(EXTENSIONS)} in it and in its sub-folders")
+        if labels and self._labelled(folder, top, classes):
+            self.classes = list(classes) if classes else _class_names(folder, folders, top)
+            files, self._label = self._by_turns(folder, files, top)
+        self.files = files[: limit or None]
+        if self._label is not None:
+            self._label = self._label[: limit or None]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def read(self) -> ImageBatch:
+        """All images in CPU memory, decoded in threads."""
+        check_memory(self.files, self.channels, self.resize_shorter, str(self.root))
+        images, self.skipped = decode_files(self.files, self.channels, self.resize_shorter, self.on_error)
+        if self.skipped:
+            first, reason = self.skipped[0]
+            found = f"{len(self.skipped)} of {len(images)} images in {self.root}"
+            if len(self.skipped) == len(images):
+                raise DataError(f"none of the images in {self.root} can be decoded; the first is {first} ({reason})")
+            warnings.warn(f"skipped {found} that cannot be decoded; the first is {first} ({reason})", stacklevel=2)
+            kept = [position for position, image in enumerate(images) if image is not None]
+            self.files = [self.files[position] for position in kept]
+            self._label = None if self._label is None else self._label[kept]
+        label = None if self._label is None else torch.from_numpy(self._label)
+        return pack([image for image in images if image is not None], self.channels, label)
+
+    def _labelled(self, folder: Path, top: list[str], classes: Sequence[str] | None) -> bool:
+        below = {name for name in top if name}
+        if "" in top and below:
+            raise DataError(
+                f"{folder} holds images beside the sub-folders {_listed(below)}: either move those images into the "
+                f"sub-folders of their classes, or load everything without labels (labels=False)"
+            )
+        if classes and not below:
+            raise DataError(f"{folder} has no sub-folders for the classes {_listed(classes)}")
+        return len(below) > 1 or bool(classes)
+
+    def _by_turns(self, folder: Path, files: list[str], top: list[str]) -> tuple[list[str], np.ndarray]:
+        assert self.classes is not None
+        known = {name: label for label, name in enumerate(self.classes)}
+        unknown = sorted(set(top) - set(known))
+        if unknown:
+            raise DataError(f"{folder / unknown[0]} is not one of the classes {_listed(self.classes)}; move it elsewhere")
+        label = np.array([known[name] for name in top], dtype=np.int64)
+        turn = np.empty_like(label)
+        for value in range(len(self.classes)):
+            turn[label == value] = np.arange((label == value).sum())
+        order = np.lexsort((label, turn))
+        return [files[position] for position in order], label[order]
+
+
+def split_folders(root: Path) -> dict[str, Path]:
+    """The folder of each split below `root`, empty when `root` is not divided into splits.
+
+    A folder named like a split is one unless it could as well be a class: it has sub-folders, or all its neighbours are
+    split folders.
+    """
+    names = {entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")}
+    splits = names & {name for aliases in SPLITS.values() for name in aliases}
+    if not splits or (names - splits and not any(e.is_dir() for s in splits for e in os.scandir(root / s))):
+        return {}
+    return {
+        split: root / next(name for name in aliases if name in splits)
+        for split, aliases in SPLITS.items()
+        if splits & set(aliases)
+    }
+
+
+def find_images(folder: Path) -> tuple[list[str], list[str]]:
+    """Every image file below `folder`, sorted, and the first folder of its path below `folder` ("" for none).
+
+    Hidden files and folders are left out; linked folders are followed, each once.
+    """
+    files: list[str] = []
+    seen = set()
+    for current, below, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(current)
+        below[:] = [] if real in seen else [name for name in below if not name.startswith(".")]
+        if real not in seen:
+            files += (
+                os.path.join(current, n) for n in names if n.lower().endswith(EXTENSIONS) and not n.startswith(".")
+            )
+        seen.add(real)
+    files.sort()
+    start = len(os.path.join(folder, ""))
+    return files, [file[start:].rpartition(os.sep)[0].partition(os.sep)[0] for file in files]
+
+
+def _class_names(folder: Path, folders: dict[str, Path], top: list[str]) -> list[str]:
+    # Over all splits, so that a label means the same class in each even where one lacks a class.
+    names = set(top)
+    for other in set(folders.values()) - {folder}:
+        names |= {entry.name for entry in os.scandir(other) if entry.is_dir() and not entry.name.startswith(".")}
+    return sorted(names)
+
+
+def _listed(names: object, most: int = 5) -> str:
+    listed = sorted(str(n.name if isinstance(n, Path) else n) for n in names)  # type: ignore[attr-defined]
+    return ", ".join(listed[:most]) + (f", … ({len(listed)} in all)" if len(listed) > most else "")

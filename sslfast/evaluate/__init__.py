@@ -1,0 +1,8 @@
+"""Evaluation: how good a backbone is, by protocols that see nothing but the backbone and labelled images."""
+
+from sslfast.evaluate.evaluation import evaluate
+from sslfast.evaluate.features import Encoder
+from sslfast.evaluate.results import Scores, accuracy, results_table
+from sslfast.evaluate.subsets import label_subset
+
+__all__ = ["Encoder", "Scores", "accuracy", "evaluate", "label_subset", "results_table"]

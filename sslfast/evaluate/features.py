@@ -1,0 +1,136 @@
+"""Encoder: a backbone with the labelled images it is judged on, and its frozen features, extracted once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from sslfast.augment import MultiView, ViewSpec
+from sslfast.data.batch import ImageBatch
+from sslfast.errors import UserError
+
+VIEW_PIXELS = 2**22  # pixels in one batch of views: bounds the memory of the backbone's activations at any view size
+LARGEST_BATCH = 512
+
+
+@dataclass
+class Encoder:
+    """A backbone and the labelled images it is judged on; every protocol reads the same frozen features.
+
+    Features are extracted when a protocol first asks for them, in eval mode and without gradient, and are then kept.
+
+    Attributes:
+        backbone: (B, C, H, W) float32 -> (B, num_features); it stays as it is, a protocol that trains copies it.
+        view: what the backbone sees of each image, without randomness.
+        train: labelled images; a protocol uses those that its `subset` names.
+        test: labelled images, on which the accuracy is measured.
+        classes: number of classes; labels are in [0, classes).
+        device: where features are computed and kept.
+    """
+
+    backbone: nn.Module
+    view: ViewSpec
+    train: ImageBatch
+    test: ImageBatch
+    classes: int
+    device: torch.device | str = "cpu"
+
+    def __post_init__(self) -> None:
+        self.backbone.to(self.device)
+        self.train, self.test = self.train.to(self.device), self.test.to(self.device)
+
+    @property
+    def train_labels(self) -> Tensor:
+        """(N,) int64 in [0, classes), on the device."""
+        return _labels(self.train)
+
+    @property
+    def test_labels(self) -> Tensor:
+        """(M,) int64 in [0, classes), on the device."""
+        return _labels(self.test)
+
+    @cached_property
+    def pooled(self) -> tuple[Tensor, Tensor]:
+        """Pooled features of the training and the test images: (N, D) and (M, D) float32."""
+        return self._frozen(self.backbone)
+
+    @cached_property
+    def map_means(self) -> tuple[Tensor, Tensor]:
+        """Feature maps of the training and the test images averaged over their positions: (N, C) and (M, C) float32.
+
+        Raises:
+            UserError: the backbone has no feature map.
+        """
+        feature_map = getattr(self.backbone, "feature_map", None)
+        if feature_map is None:
+            raise UserError(
+                f"{type(self.backbone).__name__} has no feature map; give it a method feature_map(images) -> "
+                "(B, C, h, w), or leave out the protocol 'linear_conv'"
+            )
+        return self._frozen(lambda images: feature_map(images).mean(dim=(2, 3)))
+
+    def _frozen(self, function: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        with evaluating(self.backbone):
+            train, test = (apply(function, images, self.view, self.device) for images in (self.train, self.test))
+        if not (torch.isfinite(train).all() and torch.isfinite(test).all()):
+            raise UserError(
+                f"features of {type(self.backbone).__name__} are not finite, so its training has diverged; "
+                "train it again with a lower learning rate"
+            )
+        return train, test
+
+
+@torch.no_grad()
+def apply(
+    function: Callable[[Tensor], Tensor], images: ImageBatch, view: ViewSpec, device: torch.device | str
+) -> Tensor:
+    """What `function` returns for the views of all images, computed in batches of bounded size.
+
+    Args:
+        function: (B, C, H, W) float32 views -> (B, D).
+        images: any number of images, at least one.
+        view: what to draw.
+        device: where to compute.
+
+    Returns:
+        (len(images), D) float32, on `device`.
+
+    Raises:
+        UserError: `function` returns another shape.
+    """
+    height, width = view.shape
+    size = min(LARGEST_BATCH, max(1, VIEW_PIXELS // (height * width)))
+    draw = MultiView([view])
+    results = []
+    images = images.to(device)
+    for begin in range(0, len(images), size):
+        batch = images.select(slice(begin, begin + size))
+        result = function(draw(batch).tensors[0])
+        if result.dim() != 2 or result.shape[0] != len(batch):
+            raise UserError(
+                f"features must be (B, D), one row an image; got shape {tuple(result.shape)} for {len(batch)} images"
+            )
+        results.append(result.float())
+    return torch.cat(results)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Puts `module` into eval mode, and afterwards each of its parts back into the mode it was in."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def _labels(images: ImageBatch) -> Tensor:
+    assert images.label is not None, "evaluate() keeps labelled images only"
+    return images.label

@@ -1,0 +1,68 @@
+"""Weighted k-nearest-neighbour classification of frozen features."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sslfast.errors import UserError
+from sslfast.evaluate.features import Encoder
+from sslfast.evaluate.results import Scores, accuracy, ranks
+
+QUERIES = 1024  # rows of a tile of similarities
+
+
+def evaluate_knn(
+    encoder: Encoder,
+    subset: Tensor,
+    neighbours: int = 200,
+    temperature: float = 0.1,
+    tile_bytes: int = 2**26,
+) -> Scores:
+    """Each test image takes the class with the largest vote of its k nearest training images (Wu et al. 2018, sec. 3.4).
+
+    A neighbour of cosine similarity s votes for its class with weight exp(s / temperature).
+
+    Args:
+        encoder: gives the pooled features.
+        subset: (n,) int64 positions of the training images that serve as neighbours.
+        neighbours: k; the whole subset when it is smaller.
+        temperature: of the votes.
+        tile_bytes: size of the tile of similarities that is in memory at a time; it does not change the result.
+
+    Raises:
+        UserError: k, the temperature or the tile is not positive.
+    """
+    if neighbours < 1:
+        raise UserError(f"k-nearest neighbours with k = {neighbours}; give 1 or more (200 in the paper)")
+    if not temperature > 0.0:
+        raise UserError(f"kNN temperature {temperature:g}; give a number above 0 (0.1 in the paper)")
+    if tile_bytes < 1:
+        raise UserError(f"kNN tiles of {tile_bytes} bytes; give 1 or more")
+    train, test = encoder.pooled
+    bank, labels = functional.normalize(train[subset], dim=1), encoder.train_labels[subset]
+    rows = max(1, min(QUERIES, tile_bytes // 4))
+    columns = max(1, tile_bytes // (4 * rows))
+    placed = []
+    for queries, truth in zip(test.split(rows), encoder.test_labels.split(rows), strict=True):
+        similarity, nearest = _nearest(functional.normalize(queries, dim=1), bank, neighbours, columns)
+        # Only the ratio of votes matters: measured from the nearest one, no weight overflows. float64 sums leave no
+        # ties to the order of summation.
+        weights = ((similarity - similarity[:, :1]).double() / temperature).exp()
+        votes = weights.new_zeros(queries.shape[0], encoder.classes).scatter_add_(1, labels[nearest], weights)
+        placed.append(ranks(votes, truth))
+    return accuracy(torch.cat(placed))
+
+
+def _nearest(queries: Tensor, bank: Tensor, k: int, columns: int) -> tuple[Tensor, Tensor]:
+    """The k largest similarities of each query, in descending order, and their positions in the bank."""
+    best = queries.new_empty(queries.shape[0], 0)
+    where = torch.empty(queries.shape[0], 0, dtype=torch.int64, device=queries.device)
+    for begin in range(0, bank.shape[0], columns):
+        tile = queries @ bank[begin : begin + columns].T
+        values, positions = tile.topk(min(k, tile.shape[1]))
+        values, positions = torch.cat([best, values], dim=1), torch.cat([where, positions + begin], dim=1)
+        best, chosen = values.topk(min(k, values.shape[1]))
+        where = positions.gather(1, chosen)
+    return best, where

@@ -1,0 +1,87 @@
+"""Linear classification of frozen pooled features."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sslfast.errors import UserError
+from sslfast.evaluate.features import Encoder
+from sslfast.evaluate.results import Scores, accuracy, ranks
+
+
+def evaluate_linear(
+    encoder: Encoder, subset: Tensor, inverse_regularisation: float = 1.0, max_iterations: int = 500
+) -> Scores:
+    """Multinomial logistic regression on the pooled features, each standardised to zero mean and unit deviation.
+
+    Args:
+        encoder: gives the pooled features.
+        subset: (n,) int64 positions of the training images; mean and deviation are theirs, too.
+        inverse_regularisation: C of `fit_logistic_regression`.
+        max_iterations: of L-BFGS.
+
+    Raises:
+        UserError: an option is not positive.
+    """
+    train, test = encoder.pooled
+    train, labels = train[subset], encoder.train_labels[subset]
+    mean, deviation = train.mean(dim=0), train.std(dim=0, correction=0)
+    # A feature that never changes carries nothing; dividing by its deviation would only magnify rounding.
+    scale = torch.where(deviation > 1e-6 * (1.0 + mean.abs()), 1.0 / deviation, 0.0)
+    weight, bias = fit_logistic_regression(
+        (train - mean) * scale, labels, encoder.classes, inverse_regularisation, max_iterations
+    )
+    return accuracy(ranks(((test - mean) * scale) @ weight + bias, encoder.test_labels))
+
+
+@torch.enable_grad()
+def fit_logistic_regression(
+    features: Tensor,
+    labels: Tensor,
+    classes: int,
+    inverse_regularisation: float = 1.0,
+    max_iterations: int = 500,
+) -> tuple[Tensor, Tensor]:
+    """Minimises  mean cross-entropy + ||weight||² / (2 C n)  by full-batch L-BFGS, from zero: the same fit every time.
+
+    This is scikit-learn's `LogisticRegression(C)`, on the device of the features; the bias is not penalised.
+
+    Args:
+        features: (n, D) float32.
+        labels: (n,) int64 in [0, classes).
+        classes: number of classes.
+        inverse_regularisation: C > 0; larger fits the training data more closely.
+        max_iterations: where L-BFGS stops if it has not converged.
+
+    Returns:
+        weight (D, classes) and bias (classes,), float32.
+
+    Raises:
+        UserError: C or the number of iterations is not positive.
+    """
+    if not inverse_regularisation > 0.0:
+        raise UserError(f"inverse regularisation C = {inverse_regularisation:g}; give a number above 0 (1 by default)")
+    if max_iterations < 1:
+        raise UserError(f"logistic regression with {max_iterations} iterations; give 1 or more")
+    weight = features.new_zeros(features.shape[1], classes, requires_grad=True)
+    bias = features.new_zeros(classes, requires_grad=True)
+    penalty = 0.5 / (inverse_regularisation * features.shape[0])
+    optimizer = torch.optim.LBFGS(
+        [weight, bias],
+        max_iter=max_iterations,
+        tolerance_grad=1e-5,
+        tolerance_change=1e-9,
+        history_size=10,
+        line_search_fn="strong_wolfe",
+    )
+
+    def objective() -> Tensor:
+        optimizer.zero_grad()
+        loss = functional.cross_entropy(features @ weight + bias, labels) + penalty * weight.square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(objective)
+    return weight.detach(), bias.detach()

@@ -1,0 +1,133 @@
+"""Scores, the rows of results.json, and the table that shows them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from rich.table import Table
+from torch import Tensor
+
+from sslfast.errors import DataError, TrainingError
+
+Row = dict[str, Any]
+Protocol = TypeVar("Protocol", bound=Callable[..., "Scores"])
+IDENTITY = ("protocol", "encoder", "label_fraction", "samples_per_class")  # rows that agree in these are the same
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a protocol measured.
+
+    Attributes:
+        top1, top5: accuracy on the test images, in percent; with five classes or fewer top5 is 100.
+        details: more entries for the row, such as the number of optimiser steps.
+    """
+
+    top1: float
+    top5: float
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def compared_with(baseline: str) -> Callable[[Protocol], Protocol]:
+    """Marks a protocol with the baseline that it is compared with: "random" (the default) or "scratch".
+
+    "random" is the encoder before training; "scratch" another network that is trained on the same labels, for
+    protocols that train the whole network.
+    """
+
+    def mark(protocol: Protocol) -> Protocol:
+        vars(protocol)["baseline"] = baseline
+        return protocol
+
+    return mark
+
+
+def ranks(scores: Tensor, labels: Tensor) -> Tensor:
+    """How many classes are placed before the true one: 0 is a correct prediction.
+
+    Equal scores are placed in the order of the classes, and a score that is not a number before all others, so a
+    model that tells nothing apart is never credited with more than chance.
+
+    Args:
+        scores: (M, classes) of any floating type, larger is better.
+        labels: (M,) int64 in [0, classes).
+
+    Returns:
+        (M,) int64.
+    """
+    true = scores.gather(1, labels[:, None])
+    before = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]
+    return (~(scores <= true) | ((scores == true) & before)).sum(dim=1)
+
+
+def accuracy(placed: Tensor, **details: Any) -> Scores:
+    """Top-1 and top-5 accuracy in percent from `ranks` ((M,) int64)."""
+    top1, top5 = ((placed < k).double().mean().item() * 100.0 for k in (1, 5))
+    return Scores(top1, top5, details)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a results.json; none where there is no file.
+
+    Raises:
+        DataError: the file is no list of rows.
+    """
+    if not path.exists():
+        return []
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise TypeError("not a list of rows")
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"cannot read {path}: {error}; remove the file and evaluate again") from error
+    return rows
+
+
+def merge_rows(path: Path, rows: Iterable[Row]) -> list[Row]:
+    """Adds rows to a results.json, each in the place of the one with the same protocol, encoder and labels, if any.
+
+    The file is replaced in one step: a reader, or a crash, finds either the old rows or the new ones.
+
+    Returns:
+        All rows of the file.
+
+    Raises:
+        DataError: the file that is there is no list of rows.
+        TrainingError: the file cannot be written.
+    """
+    merged = {tuple(row.get(key) for key in IDENTITY): row for row in (*read_rows(path), *rows)}
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        temporary.write_text(json.dumps(list(merged.values()), indent=2) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise TrainingError(f"cannot write {path}: {error.strerror}; free some space or check the folder's rights") from error
+    return list(merged.values())
+
+
+def results_table(rows: Iterable[Mapping[str, Any]]) -> Table:
+    """The rows as a table for the terminal, in the order given."""
+    table = Table(title="Accuracy on the test images")
+    for title in ("protocol", "encoder"):
+        table.add_column(title)
+    for title in ("labels", "training images", "top-1 %", "top-5 %", "seconds"):
+        table.add_column(title, justify="right")
+    for row in rows:
+        samples = row["samples_per_class"]
+        table.add_row(
+            row["protocol"],
+            row["encoder"],
+            f"{100 * row['label_fraction']:g} %" if samples is None else f"{samples} per class",
+            str(row["train_images"]),
+            f"{row['top1']:.2f}",
+            f"{row['top5']:.2f}",
+            f"{row['seconds']:.1f}",
+        )
+    return table

@@ -1,0 +1,138 @@
+"""Backbone: the encoder interface that methods train and evaluation keeps."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import timm
+import torch
+from timm.models import get_pretrained_cfg_value
+from torch import Tensor, nn
+
+from sslfast import registry
+from sslfast.data.batch import MAX_CHANNELS
+from sslfast.errors import UserError
+
+
+class Backbone(nn.Module):
+    """An encoder from images to features; a subclass writes `feature_map` and `forward`.
+
+    Attributes:
+        num_features: length of the pooled features.
+        map_channels: channels of the feature map.
+        in_channels: channels of the images.
+        image_size: side in pixels of the images it is meant for.
+    """
+
+    num_features: int
+    map_channels: int
+
+    def __init__(self, image_size: int, in_channels: int = 3) -> None:
+        super().__init__()
+        if not 1 <= in_channels <= MAX_CHANNELS:
+            raise UserError(f"in_channels is {in_channels}; choose 1 to {MAX_CHANNELS}")
+        if image_size < 1:
+            raise UserError(f"image_size is {image_size}; choose the side of the views in pixels, at least 1")
+        self.image_size = image_size
+        self.in_channels = in_channels
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """The last layer's output before pooling.
+
+        Args:
+            images: (B, in_channels, H, W) floating point, normalised.
+
+        Returns:
+            (B, map_channels, h, w).
+        """
+        raise TypeError(f"{type(self).__name__} must define feature_map(images) -> (B, map_channels, h, w)")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Pooled features.
+
+        Args:
+            images: (B, in_channels, H, W) floating point, normalised.
+
+        Returns:
+            (B, num_features).
+        """
+        raise TypeError(f"{type(self).__name__} must define forward(images) -> (B, num_features)")
+
+
+class TimmBackbone(Backbone):
+    """A timm network without its classifier.
+
+    Args:
+        network: built with `num_classes=0`, so that calling it gives pooled features.
+        image_size: side in pixels of the images it is meant for.
+        in_channels: channels of the images.
+
+    Raises:
+        UserError: the network has no feature map, or cannot take images of this size.
+    """
+
+    def __init__(self, network: nn.Module, image_size: int, in_channels: int = 3) -> None:
+        super().__init__(image_size, in_channels)
+        self.network = network
+        name = type(network).__name__
+        if not hasattr(network, "forward_intermediates"):
+            raise UserError(f"timm's {name} gives no feature map; choose another backbone, for example resnet18")
+        # timm's attributes name these lengths differently from family to family; one image tells them all.
+        network.eval()
+        probe = torch.zeros(1, in_channels, image_size, image_size)
+        try:
+            with torch.no_grad():
+                self.num_features = self(probe).shape[1]
+                self.map_channels = self.feature_map(probe).shape[1]
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise UserError(
+                f"timm's {name} cannot take images of {image_size} px with {in_channels} channels ({error}); "
+                "choose a larger image size or another backbone, for example resnet18"
+            ) from error
+        network.train()
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        return self.network.forward_intermediates(images, indices=1, norm=True, intermediates_only=True)[0]
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images)
+
+
+def build_backbone(name: str, image_size: int = 32, in_channels: int = 3) -> Backbone:
+    """Builds a randomly initialised backbone by its name.
+
+    Args:
+        name: one of `sslfast.registry.BACKBONES`, a user's own "package.module:Name" that is called with
+            (image_size, in_channels), or any name in `timm.list_models()`.
+        image_size: side of the images in pixels; up to 64 px the ResNets of the registry take their CIFAR form.
+        in_channels: channels of the images, 1 to 16.
+
+    Raises:
+        UserError: an unknown name (the message gives the nearest ones), or a size the network cannot take.
+    """
+    if name in registry.BACKBONES or ":" in name:
+        backbone = registry.resolve("backbones", name)(image_size=image_size, in_channels=in_channels)
+        if not isinstance(backbone, Backbone):
+            raise UserError(f"{name!r} gives a {type(backbone).__name__}; it must give an sslfast.models.Backbone")
+        return backbone
+    if name not in _timm_names():
+        valid = [*registry.BACKBONES, *_timm_names()]
+        hint = registry.nearest(name, valid)
+        if not hint.startswith("did you mean"):  # the names of timm would fill pages
+            hint = "valid names: " + ", ".join(registry.BACKBONES) + ", or any in timm.list_models()"
+        raise UserError(f"unknown backbone {name!r}; {hint}")
+    # Only networks with tokens or windows of fixed places take the image's size as an argument.
+    sized = {"img_size": image_size} if get_pretrained_cfg_value(name, "fixed_input_size") else {}
+    try:
+        network = timm.create_model(name, pretrained=False, num_classes=0, in_chans=in_channels, **sized)
+    except (TypeError, AssertionError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"timm cannot build {name!r} for images of {image_size} px with {in_channels} channels ({error}); "
+            "choose another backbone, for example resnet18"
+        ) from error
+    return TimmBackbone(network, image_size, in_channels)
+
+
+@cache
+def _timm_names() -> frozenset[str]:
+    return frozenset(timm.list_models())

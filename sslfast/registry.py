@@ -1,0 +1,82 @@
+"""What exists, by name: plain dictionaries `name -> "module:attribute"`, imported when first used.
+
+Adding a method, source, protocol, backbone, preset or loss is one file in its room and one line here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from typing import Any
+
+from sslfast.errors import UserError
+
+METHODS = {
+    "simclr": "sslfast.methods.simclr:SimCLR",
+    "rotation": "sslfast.methods.rotation:Rotation",
+    "autoencoder": "sslfast.methods.autoencoder:Autoencoder",
+    "denoising_autoencoder": "sslfast.methods.autoencoder:DenoisingAutoencoder",
+}
+
+SOURCES = {
+    "shapes": "sslfast.data.sources.shapes:Shapes",
+    "cifar10": "sslfast.data.sources.cifar10:CIFAR10",
+    "folder": "sslfast.data.sources.folder:Folder",
+}
+
+PROTOCOLS = {
+    "knn": "sslfast.evaluate.knn:evaluate_knn",
+    "linear": "sslfast.evaluate.linear:evaluate_linear",
+    "linear_conv": "sslfast.evaluate.linear_conv:evaluate_linear_conv",
+    "finetune": "sslfast.evaluate.finetune:evaluate_finetune",
+}
+
+BACKBONES = {
+    "resnet18": "sslfast.models.resnet:resnet18",
+    "resnet50": "sslfast.models.resnet:resnet50",
+    "resnet10_narrow": "sslfast.models.resnet:resnet10_narrow",
+    "conv9": "sslfast.models.conv9:Conv9",
+}
+
+PRESETS = {
+    "simclr": "sslfast.augment.presets:simclr",
+    "rotation": "sslfast.augment.presets:rotation",
+    "plain": "sslfast.augment.presets:plain",
+    "noisy": "sslfast.augment.presets:noisy",
+    "supervised": "sslfast.augment.presets:supervised",
+}
+
+TABLES = {
+    "methods": METHODS,
+    "data": SOURCES,
+    "protocols": PROTOCOLS,
+    "backbones": BACKBONES,
+    "presets": PRESETS,
+}
+
+
+def nearest(name: str, valid: list[str]) -> str:
+    """The valid names nearest to `name`, or all of them when none is near, as text for an error message."""
+    close = difflib.get_close_matches(name, valid, n=3, cutoff=0.5)
+    if close:
+        return "did you mean " + " or ".join(repr(c) for c in close) + "?"
+    return "valid names: " + ", ".join(sorted(valid))
+
+
+def resolve(kind: str, name: str) -> Any:
+    """The class or function registered as `name` in table `kind`, or a user's own given as "module:attribute".
+
+    Raises:
+        UserError: unknown name (the message lists the nearest ones), or a module that cannot be imported.
+    """
+    table = TABLES[kind]
+    target = table.get(name, name if ":" in name else None)
+    if target is None:
+        raise UserError(f"unknown {kind.rstrip('s')} {name!r}; {nearest(name, list(table))}")
+    module, _, attribute = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        if name in table:
+            raise
+        raise UserError(f"cannot load {name!r}: {error}; write it as 'package.module:Name' with the package importable") from error

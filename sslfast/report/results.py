@@ -1,0 +1,154 @@
+"""results.json as a table, headline figures and curves over the number of labels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from sslfast.errors import DataError
+from sslfast.registry import PROTOCOLS
+from sslfast.report import plots
+
+ENCODERS = ("pretrained", "random", "scratch")
+TITLES = {"knn": "kNN", "finetune": "Fine-tuning", "linear_conv": "Linear (1×1 conv)"}
+STYLES: dict[str, dict[str, Any]] = {
+    "pretrained": {"colour": 0, "marker": "o", "dash": "-"},
+    "random": {"colour": None, "marker": "s", "dash": "--"},
+    "scratch": {"colour": 6, "marker": "^", "dash": "-."},
+}
+
+
+@dataclass(frozen=True)
+class Score:
+    """Accuracies in percent; None where it was not measured."""
+
+    top1: float
+    top5: float | None
+
+
+@dataclass
+class Line:
+    """One line of the table: the scores of all encoders under the same protocol and labels.
+
+    Attributes:
+        fraction: fraction of the labels used, in (0, 1].
+        samples: samples per class, or None when a fraction was used.
+        scores: by encoder.
+    """
+
+    fraction: float
+    samples: int | None
+    scores: dict[str, Score] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> str:
+        """The labels used, in words."""
+        return f"{self.samples} per class" if self.samples is not None else f"{100 * self.fraction:g} %"
+
+    @property
+    def gain(self) -> float | None:
+        """Points of top-1 by which the pretrained encoder is above the random one."""
+        if "pretrained" in self.scores and "random" in self.scores:
+            return self.scores["pretrained"].top1 - self.scores["random"].top1
+        return None
+
+
+@dataclass
+class Group:
+    """The lines of one protocol, from few labels to many."""
+
+    protocol: str
+    lines: list[Line]
+
+    @property
+    def title(self) -> str:
+        return protocol_title(self.protocol)
+
+
+def protocol_title(protocol: str) -> str:
+    """The protocol's name as it is written in text."""
+    return TITLES.get(protocol, protocol.replace("_", " ").capitalize())
+
+
+def read_results(path: Path) -> list[Group]:
+    """The rows of results.json, grouped by protocol; of rows measured twice the later one counts.
+
+    Raises:
+        DataError: the file is no JSON list of result rows.
+    """
+    groups: dict[str, dict[tuple[int | None, float], Line]] = {}
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        for row in rows:
+            samples = int(row["samples_per_class"]) if row.get("samples_per_class") else None
+            fraction = float(row.get("label_fraction") or 1.0)
+            top5 = row.get("top5")
+            lines = groups.setdefault(str(row["protocol"]), {})
+            line = lines.setdefault((samples, fraction), Line(fraction, samples))
+            line.scores[str(row["encoder"])] = Score(float(row["top1"]), None if top5 is None else float(top5))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"cannot read {path}: {type(error).__name__}: {error}; remove the file and run 'sslfast evaluate' again"
+        ) from error
+    known = list(PROTOCOLS)
+    order = sorted(groups, key=lambda name: known.index(name) if name in known else len(known))
+    return [
+        Group(name, sorted(groups[name].values(), key=lambda line: (line.samples is None, line.samples or 0, line.fraction)))
+        for name in order
+    ]
+
+
+def encoders(groups: Iterable[Group]) -> list[str]:
+    """The encoders that were measured: the pretrained one, the baselines, then any others."""
+    found = {name: None for group in groups for line in group.lines for name in line.scores}
+    return [name for name in ENCODERS if name in found] + [name for name in found if name not in ENCODERS]
+
+
+def headlines(groups: Iterable[Group]) -> list[tuple[str, Line]]:
+    """Title and line of each protocol with the most labels: what a reader wants to know first."""
+    best = [(group.title, group.lines[-1]) for group in groups if group.lines]
+    return [(title, line) for title, line in best if "pretrained" in line.scores]
+
+
+def label_plots(groups: Iterable[Group]) -> list[tuple[str, Markup]]:
+    """Title and plot of top-1 over the number of labels, where a protocol was run with more than one number."""
+    result = []
+    for group in groups:
+        by_fraction = [line for line in group.lines if line.samples is None]
+        by_samples = [line for line in group.lines if line.samples is not None]
+        for lines, x_label in ((by_fraction, "labels used, %"), (by_samples, "samples per class")):
+            if len(lines) < 2:
+                continue
+            series = []
+            for encoder in encoders([group]):
+                points = [
+                    (100 * line.fraction if line.samples is None else line.samples, line.scores[encoder].top1)
+                    for line in lines
+                    if encoder in line.scores
+                ]
+                x, y = np.array(points, dtype=np.float64).T if points else (np.empty(0), np.empty(0))
+                series.append(plots.Series(x, y, **_style(encoder)))
+            alt = f"{group.title}: top-1 accuracy over {x_label}, by encoder"
+            svg = plots.lines(series, x_label=x_label, y_label="top-1, %", log_x=True, alt=alt)
+            result.append((f"{group.title}, {x_label.split(',')[0]}", svg))
+    return result
+
+
+def stroke(encoder: str) -> dict[str, str]:
+    """How an encoder's line looks in the page's own legend."""
+    style = _style(encoder)
+    return {
+        "variable": "other" if style["colour"] is None else f"series-{style['colour']}",
+        "marker": style["marker"],
+        "dashes": {"-": "none", "--": "5 3", "-.": "7 3 2 3", ":": "2 3"}[style["dash"]],
+    }
+
+
+def _style(encoder: str) -> dict[str, Any]:
+    return STYLES.get(encoder, {"colour": 4, "marker": "s", "dash": ":"})

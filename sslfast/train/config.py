@@ -1,0 +1,226 @@
+"""TrainConfig: everything that makes a run, where its values come from, and config.yaml."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+import torch
+import yaml
+
+from sslfast import __version__, registry
+from sslfast.errors import UserError
+
+CONFIG_FILE = "config.yaml"
+
+# Typed Any so that a field reads as its real type: `resolve` replaces every LATER before anything uses it.
+LATER: Any = None
+
+# For what neither the user nor the method's recipe sets.
+DEFAULTS: dict[str, Any] = {
+    "method_options": {},
+    "split": "train",
+    "data_options": {},
+    "limit": 0,
+    "on_error": "stop",
+    "backbone": "resnet18",
+    "image_size": 32,
+    "epochs": 200,
+    "batch_size": 256,
+    "optimizer": "sgd",
+    "learning_rate": 0.06,
+    "momentum": 0.9,
+    "weight_decay": 5e-4,
+    "schedule": "cosine",
+    "warmup_epochs": 0.0,
+    "accumulate": 1,
+    "clip_norm": 0.0,
+    "compile": False,
+    "channels_last": True,
+    "seed": 0,
+    "device": "auto",
+    "devices": 1,
+    "nodes": 1,
+    "max_steps": 0,
+    "checkpoint_every": 1,
+}
+
+# Where and how long a run computes may change when it is resumed; anything else would make it another run.
+FREE_ON_RESUME = ("root", "out", "device", "devices", "nodes", "max_steps", "checkpoint_every")
+
+
+@dataclass
+class TrainConfig:
+    """Everything that makes a run; what is left out comes from the method's recipe, then from the defaults named here.
+
+    Attributes:
+        method: a name of `sslfast list methods`, or a class as "module:Class".
+        method_options: the method's own options.
+        data: a name of `sslfast list data`, or a class as "module:Class".
+        root: folder or file of the data, where the source needs one.
+        split: part of the data set; "train".
+        data_options: the source's own options.
+        limit: train on that many images, drawn from the whole split by the seed so that classes mix; 0, all.
+        on_error: a corrupt image stops the run ("stop"), or is left out and counted ("skip"); "stop".
+        backbone: a name of `sslfast list backbones`, or of a timm model; "resnet18".
+        image_size: side of the views in pixels, 32; images of other sizes are scaled, smaller ones up.
+        out: the run folder; "runs/<method>".
+        epochs: passes over the data; 200.
+        batch_size: images of a forward pass, over all devices together; 256.
+        accumulate: forward passes of one optimiser step, whose gradients are averaged; 1.
+        optimizer: sgd, adam, adamw or lars; sgd.
+        learning_rate: highest learning rate, used as given at any batch size; 0.06.
+        momentum: of sgd and lars; 0.9.
+        weight_decay: of everything but biases and normalisation; 5e-4.
+        schedule: cosine (to zero), plateau (divide by 10 when 5 epochs did not lower the loss) or constant; cosine.
+        warmup_epochs: epochs of linear warm-up, per step, before a cosine or constant schedule; 0.
+        clip_norm: largest norm of the gradient; 0, no clipping.
+        precision: 32-true, bf16-mixed or 16-mixed; bf16-mixed on CUDA and 32-true elsewhere.
+        compile: compile the method with torch.compile; off.
+        channels_last: memory layout of images and convolutions; on.
+        seed: of the weights, the order of the images and their views, in [0, 2^31); 0.
+        device: auto, cpu or cuda; auto.
+        devices: processes on this machine, one a device, unless torchrun or SLURM started several; 1.
+        nodes: machines; 1.
+        max_steps: stop after that many optimiser steps, with the schedule still spanning all epochs; 0, no limit.
+        checkpoint_every: epochs between checkpoints; 1.
+    """
+
+    method: str = LATER
+    method_options: dict[str, Any] = LATER
+    data: str = LATER
+    root: str | None = None
+    split: str = LATER
+    data_options: dict[str, Any] = LATER
+    limit: int = LATER
+    on_error: Literal["stop", "skip"] = LATER
+    backbone: str = LATER
+    image_size: int = LATER
+    out: str = LATER
+    epochs: int = LATER
+    batch_size: int = LATER
+    accumulate: int = LATER
+    optimizer: Literal["sgd", "adam", "adamw", "lars"] = LATER
+    learning_rate: float = LATER
+    momentum: float = LATER
+    weight_decay: float = LATER
+    schedule: Literal["cosine", "plateau", "constant"] = LATER
+    warmup_epochs: float = LATER
+    clip_norm: float = LATER
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = LATER
+    compile: bool = LATER
+    channels_last: bool = LATER
+    seed: int = LATER
+    device: Literal["auto", "cpu", "cuda"] = LATER
+    devices: int = LATER
+    nodes: int = LATER
+    max_steps: int = LATER
+    checkpoint_every: int = LATER
+
+
+def resolve(config: TrainConfig, saved: TrainConfig | None = None) -> TrainConfig:
+    """Every value of a run: what `config` sets, then the saved run's, the method's recipe, the defaults.
+
+    Args:
+        config: values that are None are filled in.
+        saved: the configuration of the run that is resumed; `config` may then change only where it computes.
+
+    Raises:
+        UserError: no method or data given, a value outside its range, or another run than the saved one.
+    """
+    given = {name: _plain(value) for name, value in asdict(config).items() if value is not None}
+    if saved is not None:
+        _check_same_run(given, saved)
+        return _checked(replace(saved, **given))
+    for name in ("method", "data"):
+        if name not in given:
+            kind = registry.TABLES["methods" if name == "method" else "data"]
+            raise UserError(f"no {name} given; set --{name} to one of: {', '.join(kind)}")
+    recipe = dict(registry.resolve("methods", given["method"]).recipe)
+    known = {field.name for field in fields(TrainConfig)}
+    for name in recipe.keys() - known:
+        raise UserError(f"the recipe of method {given['method']!r} sets {name!r}; {registry.nearest(name, sorted(known))}")
+    values = {**DEFAULTS, "out": f"runs/{given['method'].replace(':', '.')}", **recipe, **given}
+    values.setdefault("precision", "bf16-mixed" if _on_cuda(values["device"]) else "32-true")
+    return _checked(TrainConfig(**values))
+
+
+def accelerator(config: TrainConfig) -> str:
+    """ "cuda" or "cpu": the kind of device a resolved configuration computes on."""
+    return "cuda" if _on_cuda(config.device) else "cpu"
+
+
+def write_config(config: TrainConfig) -> str:
+    """Text of config.yaml: what repeats the run with `sslfast pretrain --config`, and the versions that made it."""
+    versions = f"# sslfast {__version__}, torch {torch.__version__}, Python {platform.python_version()}\n"
+    return versions + yaml.safe_dump(asdict(config), sort_keys=False)
+
+
+def read_config(path: Path) -> TrainConfig:
+    """The configuration in a run's config.yaml.
+
+    Raises:
+        UserError: the file is missing, or holds something else.
+    """
+    known = [field.name for field in fields(TrainConfig)]
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path.parent} is no run folder: it has no {path.name}; name a folder that pretrain made") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"cannot read {path}: {error}; restore the file or start the run again") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds no options; restore the file or start the run again")
+    for name in values:
+        if name not in known:
+            raise UserError(f"{path}: unknown option {name!r}; {registry.nearest(str(name), known)}")
+    return TrainConfig(**values)
+
+
+def _on_cuda(device: str) -> bool:
+    return device == "cuda" or (device == "auto" and torch.cuda.is_available())
+
+
+def _plain(value: Any) -> Any:
+    """`value` as config.yaml keeps it: lists for tuples, text for paths."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _check_same_run(given: dict[str, Any], saved: TrainConfig) -> None:
+    before = asdict(saved)
+    for name, value in given.items():
+        if name not in FREE_ON_RESUME and value != before[name]:
+            raise UserError(
+                f"cannot resume: the run in {given.get('out', saved.out)} has {name} {before[name]!r}, not {value!r}; "
+                f"leave --{name.replace('_', '-')} out to go on with it, or start another run with another --out"
+            )
+
+
+def _checked(config: TrainConfig) -> TrainConfig:
+    for name, type_ in get_type_hints(TrainConfig).items():
+        choices, value = get_args(type_), getattr(config, name)
+        if choices and isinstance(choices[0], str) and type_ is not dict and value not in choices and name != "root":
+            raise UserError(f"{name} is {value!r}; {registry.nearest(str(value), list(choices))}")
+    at_least = {"epochs": 1, "batch_size": 1, "accumulate": 1, "devices": 1, "nodes": 1, "checkpoint_every": 1}
+    at_least |= {"image_size": 1, "limit": 0, "max_steps": 0, "learning_rate": 0, "momentum": 0, "weight_decay": 0}
+    at_least |= {"warmup_epochs": 0, "clip_norm": 0, "seed": 0}
+    for name, low in at_least.items():
+        value = getattr(config, name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= low:
+            raise UserError(f"{name} is {value!r}; it must be a number of at least {low}")
+    if config.seed >= 2**31:
+        raise UserError(f"seed is {config.seed}; it must be less than 2^31")
+    if config.warmup_epochs and config.schedule == "plateau":
+        raise UserError("warmup_epochs needs a cosine or constant schedule; plateau follows the loss from the first step")
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device is 'cuda' and torch finds no CUDA device; use --device cpu, or check `sslfast info`")
+    if config.precision == "16-mixed" and accelerator(config) == "cpu":
+        raise UserError("precision 16-mixed needs CUDA; on a CPU use 32-true or bf16-mixed")
+    return config
