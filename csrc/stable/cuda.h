@@ -104,6 +104,15 @@ inline cudaStream_t current_stream(int32_t device) {
 
 }  // namespace sslfast
 
+// Declares `T* name`, the block's dynamic shared memory (16-byte aligned), inside a kernel.
+#if defined(SSLFAST_SIMT)
+#define SSLFAST_DYNAMIC_SHARED(T, name) T* const name = static_cast<T*>(::simt::dynamic_shared())
+#else
+#define SSLFAST_DYNAMIC_SHARED(T, name)                              \
+  extern __shared__ __align__(16) unsigned char sslfast_dynamic_shared[]; \
+  T* const name = reinterpret_cast<T*>(sslfast_dynamic_shared)
+#endif
+
 #define SSLFAST_CUDA_KERNEL(Args, run)                                     \
   [[maybe_unused]] static const bool sslfast_registered_##run = [] {       \
     ::sslfast::CudaKernel<Args>::function = run;                           \

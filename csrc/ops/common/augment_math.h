@@ -1,0 +1,267 @@
+// The mathematics of the views, shared by the CPU and the CUDA kernels. Values are float32 in [0, 1].
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "csrc/ops/common/philox.h"
+#include "csrc/ops/common/view_fields.h"
+#include "csrc/stable/host_device.h"
+
+namespace sslfast {
+
+template <class T>
+SSLFAST_SHARED T smaller(T a, T b) {
+  return a < b ? a : b;
+}
+template <class T>
+SSLFAST_SHARED T larger(T a, T b) {
+  return a > b ? a : b;
+}
+SSLFAST_SHARED float clamp01(float x) { return smaller(larger(x, 0.0f), 1.0f); }
+
+// --- crop and resize --------------------------------------------------------------------------------------------------
+
+struct Crop {
+  int top, left, height, width;
+};
+
+// The crop of a row, cut to the image so that no table can make a kernel read outside of it.
+SSLFAST_SHARED Crop crop_of(const AugmentParams& params, int image_height, int image_width) {
+  Crop crop;
+  crop.top = static_cast<int>(smaller(larger(params.crop_top, 0.0f), static_cast<float>(image_height - 1)));
+  crop.left = static_cast<int>(smaller(larger(params.crop_left, 0.0f), static_cast<float>(image_width - 1)));
+  crop.height = static_cast<int>(smaller(larger(params.crop_height, 1.0f), static_cast<float>(image_height - crop.top)));
+  crop.width = static_cast<int>(smaller(larger(params.crop_width, 1.0f), static_cast<float>(image_width - crop.left)));
+  return crop;
+}
+
+// Bilinear resize with antialiasing along one axis: output pixel i is the mean of the inputs in [begin, end) under a
+// triangle of half width max(scale, 1), as in torch.nn.functional.interpolate(antialias=True).
+struct ResizeAxis {
+  float scale, support, inverse_support;
+  int input;
+};
+
+SSLFAST_SHARED ResizeAxis resize_axis(int input, int output) {
+  ResizeAxis axis;
+  axis.scale = static_cast<float>(input) / static_cast<float>(output);
+  axis.support = larger(axis.scale, 1.0f);
+  axis.inverse_support = 1.0f / axis.support;
+  axis.input = input;
+  return axis;
+}
+
+struct ResizeWindow {
+  int begin, end;
+  float center, inverse_sum;
+};
+
+SSLFAST_SHARED float resize_weight(const ResizeAxis& axis, float center, int j) {
+  const float distance = (static_cast<float>(j) - center + 0.5f) * axis.inverse_support;
+  return larger(1.0f - fabsf(distance), 0.0f);
+}
+
+SSLFAST_SHARED ResizeWindow resize_window(const ResizeAxis& axis, int i) {
+  ResizeWindow window;
+  window.center = axis.scale * (static_cast<float>(i) + 0.5f);
+  window.begin = larger(static_cast<int>(window.center - axis.support + 0.5f), 0);
+  window.end = smaller(static_cast<int>(window.center + axis.support + 0.5f), axis.input);
+  window.end = larger(window.end, smaller(window.begin + 1, axis.input));
+  float sum = 0.0f;
+  for (int j = window.begin; j < window.end; ++j) sum += resize_weight(axis, window.center, j);
+  window.inverse_sum = 1.0f / sum;
+  return window;
+}
+
+// --- rotation ---------------------------------------------------------------------------------------------------------
+
+// Rotation about the centre of a view: where pixel (x, y) of the result comes from.
+struct Rotation {
+  float cosine, sine, center_x, center_y;
+};
+
+SSLFAST_SHARED Rotation rotation_of(const AugmentParams& params, int height, int width) {
+  // Multiples of 90 degrees are exact, so that they move pixels without blending them.
+  const float turns = params.rotation / 90.0f;
+  const float quarter = rintf(turns);
+  float cosine, sine;
+  if (turns == quarter) {
+    const int k = static_cast<int>(quarter) & 3;
+    cosine = k == 0 ? 1.0f : (k == 2 ? -1.0f : 0.0f);
+    sine = k == 1 ? 1.0f : (k == 3 ? -1.0f : 0.0f);
+  } else {
+    const double radians = static_cast<double>(params.rotation) * 0.017453292519943295;
+    cosine = static_cast<float>(cos(radians));
+    sine = static_cast<float>(sin(radians));
+  }
+  const float shrink = 1.0f / params.rotation_zoom;
+  return {cosine * shrink, sine * shrink, 0.5f * static_cast<float>(width - 1), 0.5f * static_cast<float>(height - 1)};
+}
+
+SSLFAST_SHARED bool has_rotation(const AugmentParams& params) {
+  return params.rotation != 0.0f || params.rotation_zoom != 1.0f;
+}
+
+// Bilinear, zero outside the plane.
+SSLFAST_SHARED float sample(const float* plane, int height, int width, float x, float y) {
+  const float left = floorf(x), top = floorf(y);
+  const float fx = x - left, fy = y - top;
+  if (!(left >= -1.0f && top >= -1.0f && left < static_cast<float>(width) && top < static_cast<float>(height))) return 0.0f;
+  const int x0 = static_cast<int>(left), y0 = static_cast<int>(top);
+  float value = 0.0f;
+  for (int dy = 0; dy < 2; ++dy) {
+    for (int dx = 0; dx < 2; ++dx) {
+      const int xi = x0 + dx, yi = y0 + dy;
+      const float weight = (dx ? fx : 1.0f - fx) * (dy ? fy : 1.0f - fy);
+      if (weight > 0.0f && xi >= 0 && xi < width && yi >= 0 && yi < height) value += weight * plane[yi * width + xi];
+    }
+  }
+  return value;
+}
+
+SSLFAST_SHARED float rotated_sample(const float* plane, int height, int width, const Rotation& rotation, int x, int y) {
+  const float dx = static_cast<float>(x) - rotation.center_x, dy = static_cast<float>(y) - rotation.center_y;
+  const float source_x = rotation.cosine * dx - rotation.sine * dy + rotation.center_x;
+  const float source_y = rotation.sine * dx + rotation.cosine * dy + rotation.center_y;
+  return sample(plane, height, width, source_x, source_y);
+}
+
+// --- colour -----------------------------------------------------------------------------------------------------------
+
+enum ColorStep : int { step_brightness = 0, step_contrast = 1, step_saturation = 2, step_hue = 3 };
+
+// Eight permutations of the four steps, from number `first` in lexicographic order: a byte each, two bits a step.
+constexpr uint64_t packed_orders(int first) {
+  uint64_t packed = 0;
+  for (int k = 0; k < 8; ++k) {
+    int steps[4] = {0, 1, 2, 3};
+    int rest = first + k;
+    int factorial = 6;
+    for (int i = 0; i < 3; ++i) {
+      const int pick = rest / factorial;
+      rest %= factorial;
+      factorial /= 3 - i > 1 ? 3 - i : 1;
+      const int chosen = steps[i + pick];
+      for (int j = i + pick; j > i; --j) steps[j] = steps[j - 1];
+      steps[i] = chosen;
+    }
+    for (int i = 0; i < 4; ++i) packed |= static_cast<uint64_t>(steps[i]) << (8 * k + 2 * i);
+  }
+  return packed;
+}
+
+// Step `position` (0 … 3) of permutation `order` (0 … 23).
+SSLFAST_SHARED int jitter_step(int order, int position) {
+  constexpr uint64_t first = packed_orders(0), second = packed_orders(8), third = packed_orders(16);
+  const uint64_t packed = order < 8 ? first : (order < 16 ? second : third);
+  return static_cast<int>(packed >> (8 * (order & 7) + 2 * position)) & 3;
+}
+
+SSLFAST_SHARED int jitter_order(const AugmentParams& params) {
+  return static_cast<int>(smaller(larger(params.jitter_order, 0.0f), 23.0f));
+}
+
+SSLFAST_SHARED float gray_of(float r, float g, float b) { return 0.2989f * r + 0.587f * g + 0.114f * b; }
+
+SSLFAST_SHARED float blend(float value, float other, float factor) {
+  return clamp01(factor * value + (1.0f - factor) * other);
+}
+
+// One channel of HSV -> RGB: v - v s max(0, min(1, k, 4 - k)) with k = (n + 6 h) mod 6; n = 5, 3, 1 for R, G, B.
+SSLFAST_SHARED float hsv_channel(float n, float h6, float value, float chroma) {
+  float k = n + h6;
+  k = k >= 6.0f ? k - 6.0f : k;
+  return value - chroma * clamp01(smaller(k, 4.0f - k));
+}
+
+// Turns the hue of one RGB pixel by `shift` turns in [-1, 1]. Branch-free, so that compilers vectorise it.
+SSLFAST_SHARED void shift_hue(float& r, float& g, float& b, float shift) {
+  const float value = larger(r, larger(g, b));
+  const float chroma = value - smaller(r, smaller(g, b));
+  const float inverse = 1.0f / (chroma > 0.0f ? chroma : 1.0f);
+  const float from_r = (g - b) * inverse;
+  const float from_g = 2.0f + (b - r) * inverse;
+  const float from_b = 4.0f + (r - g) * inverse;
+  float h6 = value == r ? from_r : (value == g ? from_g : from_b);
+  h6 += 6.0f * shift;
+  h6 = h6 < 0.0f ? h6 + 6.0f : h6;
+  h6 = h6 < 0.0f ? h6 + 6.0f : h6;
+  h6 = h6 >= 6.0f ? h6 - 6.0f : h6;
+  r = hsv_channel(5.0f, h6, value, chroma);
+  g = hsv_channel(3.0f, h6, value, chroma);
+  b = hsv_channel(1.0f, h6, value, chroma);
+}
+
+// --- blur -------------------------------------------------------------------------------------------------------------
+
+// Half width of the gaussian that can be felt in float32: beyond 6 sigma its weights are under 2e-8.
+SSLFAST_SHARED int blur_radius(const AugmentParams& params) {
+  if (!(params.blur_sigma > 0.0f)) return 0;
+  const float half = larger(params.blur_kernel - 1.0f, 0.0f) * 0.5f;
+  return static_cast<int>(smaller(smaller(half, ceilf(6.0f * params.blur_sigma)), 4096.0f));
+}
+
+SSLFAST_SHARED float blur_weight(const AugmentParams& params, int distance) {
+  const float x = static_cast<float>(distance) / params.blur_sigma;
+  return expf(-0.5f * x * x);
+}
+
+// Reflection without repeating the edge (… 2 1 0 1 2 …), as often as it takes.
+SSLFAST_SHARED int reflect(int i, int size) {
+  if (size == 1) return 0;
+  while (i < 0 || i >= size) i = i < 0 ? -i : 2 * (size - 1) - i;
+  return i;
+}
+
+// --- solarize and noise -----------------------------------------------------------------------------------------------
+
+SSLFAST_SHARED float solarize(float value, float threshold) { return value >= threshold ? 1.0f - value : value; }
+
+enum NoiseStream : uint32_t { noise_gaussian = 0, noise_salt_pepper = 1, noise_masking = 2 };
+
+SSLFAST_SHARED uint32_t noise_word(int64_t key, NoiseStream stream, uint32_t element) {
+  return philox(static_cast<uint64_t>(key), element >> 2, stream, 0, 0).at(element & 3);
+}
+
+// Standard normal number of element (channel * pixels + pixel): Box-Muller on a pair of words.
+SSLFAST_SHARED float normal_noise(int64_t key, uint32_t element) {
+  const Philox words = philox(static_cast<uint64_t>(key), element >> 2, noise_gaussian, 0, 0);
+  const uint32_t pair = element & 2;
+  const float u = (static_cast<float>(words.at(pair) >> 8) + 1.0f) * 0x1p-24f;
+  const float angle = static_cast<float>(words.at(pair + 1) >> 8) * (0x1p-24f * 6.283185307179586f);
+  const float radius = sqrtf(-2.0f * logf(u));
+  return radius * ((element & 1) ? sinf(angle) : cosf(angle));
+}
+
+// Value of a pixel after salt-and-pepper and masking noise, which hit all its channels alike.
+SSLFAST_SHARED float pixel_noise(float value, const AugmentParams& params, int64_t key, uint32_t pixel) {
+  if (params.noise_salt_pepper > 0.0f) {
+    const float u = static_cast<float>(noise_word(key, noise_salt_pepper, pixel) >> 8) * 0x1p-24f;
+    if (u < params.noise_salt_pepper) value = u < 0.5f * params.noise_salt_pepper ? 0.0f : 1.0f;
+  }
+  if (params.noise_masking > 0.0f) {
+    const float u = static_cast<float>(noise_word(key, noise_masking, pixel) >> 8) * 0x1p-24f;
+    if (u < params.noise_masking) value = 0.0f;
+  }
+  return value;
+}
+
+// Solarize, noise and normalisation of one value: what is left to do when a view is stored.
+SSLFAST_SHARED float finish(float value, const AugmentParams& params, int64_t key, uint32_t pixel, uint32_t pixels,
+                            int channel, float mean, float inverse_std) {
+  value = solarize(value, params.solarize_threshold);
+  if (params.noise_gaussian > 0.0f) {
+    value = clamp01(value + params.noise_gaussian * normal_noise(key, static_cast<uint32_t>(channel) * pixels + pixel));
+  }
+  value = pixel_noise(value, params, key, pixel);
+  return (value - mean) * inverse_std;
+}
+
+// Whether an image lies inside the storage.
+SSLFAST_SHARED bool inside_storage(int64_t offset, int height, int width, int channels, int64_t storage_bytes) {
+  return height > 0 && width > 0 && offset >= 0 &&
+         offset + static_cast<int64_t>(height) * width * channels <= storage_bytes;
+}
+
+}  // namespace sslfast

@@ -1,0 +1,208 @@
+// One thread an image. Per thread: two sets of float32 planes, and the rows and tables of the separable filters.
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "csrc/ops/augment.h"
+#include "csrc/ops/common/augment_math.h"
+#include "csrc/ops/cpu/augment_color.h"
+#include "csrc/ops/cpu/convert.h"
+#include "csrc/stable/isa.h"
+#include "csrc/stable/parallel.h"
+
+namespace sslfast {
+namespace {
+
+constexpr int block = 64;  // floats summed in vector registers before they are stored
+
+struct Workspace {
+  Workspace(const AugmentArgs& args, int max_image_width)
+      : pixels(static_cast<int64_t>(args.height) * args.width),
+        front(pixels * args.channels),
+        back(pixels * args.channels),
+        row(static_cast<size_t>(max_image_width) * args.channels),
+        tap_index(args.width) {}
+
+  int64_t pixels;
+  std::vector<float> front, back;  // planes: what is read and what is written by a filter
+  std::vector<float> row;          // one source row after the vertical pass, channels interleaved
+  std::vector<int> tap_index;      // per output column: first source pixel
+  std::vector<float> tap_weight;   // tap-major: weight of tap j for every output column
+  std::vector<float> kernel;       // blur weights, from the centre outwards
+};
+
+// out[i] = sum of weight[k] * rows[k][i].
+template <class T>
+void weighted_sum(const T* const* rows, const float* weights, int taps, float* __restrict out, int64_t n) {
+  int64_t i = 0;
+  for (; i + block <= n; i += block) {
+    float sum[block] = {};
+    for (int k = 0; k < taps; ++k) {
+      const T* source = rows[k] + i;
+      const float weight = weights[k];
+#pragma omp simd
+      for (int j = 0; j < block; ++j) sum[j] += weight * static_cast<float>(source[j]);
+    }
+    std::memcpy(out + i, sum, sizeof(sum));
+  }
+  for (; i < n; ++i) {
+    float sum = 0.0f;
+    for (int k = 0; k < taps; ++k) sum += weights[k] * static_cast<float>(rows[k][i]);
+    out[i] = sum;
+  }
+}
+
+// Fills the table of the horizontal pass, mirrored for a flip; returns the number of taps.
+int horizontal_taps(const ResizeAxis& axis, int width, bool flip, Workspace& work) {
+  const int taps = smaller(static_cast<int>(2.0f * axis.support) + 2, axis.input);
+  work.tap_weight.assign(static_cast<size_t>(taps) * width, 0.0f);
+  for (int x = 0; x < width; ++x) {
+    const ResizeWindow window = resize_window(axis, x);
+    // Windows at the right border begin earlier, so that no tap lies outside of the row.
+    const int begin = smaller(window.begin, axis.input - taps);
+    const int column = flip ? width - 1 - x : x;
+    work.tap_index[column] = begin;
+    const float scale = window.inverse_sum * (1.0f / 255.0f);
+    for (int j = window.begin; j < window.end; ++j) {
+      work.tap_weight[static_cast<size_t>(j - begin) * width + column] = resize_weight(axis, window.center, j) * scale;
+    }
+  }
+  return taps;
+}
+
+// Vertical pass on the interleaved source rows, then the horizontal pass into planes.
+void resize(const AugmentArgs& args, int64_t b, const AugmentParams& params, Workspace& work) {
+  const int image_width = args.sizes[2 * b + 1];
+  const int channels = args.channels, width = args.width;
+  const Crop crop = crop_of(params, args.sizes[2 * b], image_width);
+  const ResizeAxis vertical = resize_axis(crop.height, args.height);
+  const ResizeAxis horizontal = resize_axis(crop.width, width);
+  const int taps = horizontal_taps(horizontal, width, params.hflip != 0.0f, work);
+  const int64_t stride = static_cast<int64_t>(image_width) * channels;
+  const uint8_t* source = args.storage + args.offsets[b] + crop.top * stride + static_cast<int64_t>(crop.left) * channels;
+
+  std::vector<const uint8_t*> rows(static_cast<size_t>(2.0f * vertical.support) + 2);
+  std::vector<float> weights(rows.size());
+  for (int y = 0; y < args.height; ++y) {
+    const ResizeWindow window = resize_window(vertical, y);
+    for (int j = window.begin; j < window.end; ++j) {
+      rows[j - window.begin] = source + j * stride;
+      weights[j - window.begin] = resize_weight(vertical, window.center, j) * window.inverse_sum;
+    }
+    weighted_sum(rows.data(), weights.data(), window.end - window.begin, work.row.data(),
+                 static_cast<int64_t>(crop.width) * channels);
+    for (int c = 0; c < channels; ++c) {
+      float* __restrict out = work.front.data() + c * work.pixels + static_cast<int64_t>(y) * width;
+      const int* __restrict index = work.tap_index.data();
+      std::memset(out, 0, sizeof(float) * width);
+      for (int j = 0; j < taps; ++j) {
+        const float* __restrict in = work.row.data() + j * channels + c;
+        const float* __restrict weight = work.tap_weight.data() + static_cast<size_t>(j) * width;
+#pragma omp simd
+        for (int x = 0; x < width; ++x) out[x] += weight[x] * in[index[x] * channels];
+      }
+    }
+  }
+}
+
+void rotate(const AugmentArgs& args, const AugmentParams& params, Workspace& work) {
+  const Rotation rotation = rotation_of(params, args.height, args.width);
+  for (int c = 0; c < args.channels; ++c) {
+    const float* in = work.front.data() + c * work.pixels;
+    float* out = work.back.data() + c * work.pixels;
+    for (int y = 0; y < args.height; ++y) {
+      for (int x = 0; x < args.width; ++x) {
+        out[static_cast<int64_t>(y) * args.width + x] = rotated_sample(in, args.height, args.width, rotation, x, y);
+      }
+    }
+  }
+  std::swap(work.front, work.back);
+}
+
+void blur(const AugmentArgs& args, const AugmentParams& params, int radius, Workspace& work) {
+  const int height = args.height, width = args.width;
+  std::vector<float> weights(2 * radius + 1);
+  float sum = 0.0f;
+  for (int k = -radius; k <= radius; ++k) sum += weights[k + radius] = blur_weight(params, k);
+  for (float& weight : weights) weight /= sum;
+
+  std::vector<float> padded(width + 2 * radius);
+  std::vector<const float*> rows(2 * radius + 1);
+  for (int c = 0; c < args.channels; ++c) {
+    float* plane = work.front.data() + c * work.pixels;
+    float* middle = work.back.data() + c * work.pixels;
+    for (int y = 0; y < height; ++y) {
+      const float* in = plane + static_cast<int64_t>(y) * width;
+      for (int x = -radius; x < 0; ++x) padded[x + radius] = in[reflect(x, width)];
+      std::memcpy(padded.data() + radius, in, sizeof(float) * width);
+      for (int x = width; x < width + radius; ++x) padded[x + radius] = in[reflect(x, width)];
+      for (int k = 0; k <= 2 * radius; ++k) rows[k] = padded.data() + k;
+      weighted_sum(rows.data(), weights.data(), 2 * radius + 1, middle + static_cast<int64_t>(y) * width, width);
+    }
+    for (int y = 0; y < height; ++y) {
+      for (int k = -radius; k <= radius; ++k) {
+        rows[k + radius] = middle + static_cast<int64_t>(reflect(y + k, height)) * width;
+      }
+      weighted_sum(rows.data(), weights.data(), 2 * radius + 1, plane + static_cast<int64_t>(y) * width, width);
+    }
+  }
+}
+
+template <class T>
+void store(const AugmentArgs& args, int64_t b, const AugmentParams& params, const Workspace& work) {
+  const uint32_t pixels = static_cast<uint32_t>(work.pixels);
+  T* view = static_cast<T*>(args.out) + b * work.pixels * args.channels;
+  const bool noisy = params.noise_gaussian > 0.0f || params.noise_salt_pepper > 0.0f || params.noise_masking > 0.0f;
+  for (int c = 0; c < args.channels; ++c) {
+    const float* __restrict in = work.front.data() + c * work.pixels;
+    T* __restrict out = view + c * args.stride_channel;
+    const float mean = args.mean[c], inverse_std = args.inverse_std[c], threshold = params.solarize_threshold;
+    const int64_t stride = args.stride_pixel;
+    if (noisy) {
+      for (uint32_t p = 0; p < pixels; ++p) {
+        out[p * stride] = convert<T>(finish(in[p], params, args.noise_key[b], p, pixels, c, mean, inverse_std));
+      }
+    } else if (stride == 1) {
+#pragma omp simd
+      for (uint32_t p = 0; p < pixels; ++p) out[p] = convert<T>((solarize(in[p], threshold) - mean) * inverse_std);
+    } else {
+      for (uint32_t p = 0; p < pixels; ++p) {
+        out[p * stride] = convert<T>((solarize(in[p], threshold) - mean) * inverse_std);
+      }
+    }
+  }
+}
+
+void make_view(const AugmentArgs& args, int64_t b, Workspace& work) {
+  const AugmentParams& params = args.params[b];
+  resize(args, b, params, work);
+  if (has_rotation(params)) rotate(args, params, work);
+  jitter_colors(work.front.data(), work.pixels, args.channels, params);
+  if (const int radius = blur_radius(params); radius > 0) blur(args, params, radius, work);
+  switch (args.dtype) {
+    case ScalarType::Half: return store<float16>(args, b, params, work);
+    case ScalarType::BFloat16: return store<bfloat16>(args, b, params, work);
+    default: return store<float>(args, b, params, work);
+  }
+}
+
+void kernel(const AugmentArgs& args) {
+  int max_image_width = 1;
+  for (int64_t b = 0; b < args.count; ++b) {
+    const int32_t height = args.sizes[2 * b], width = args.sizes[2 * b + 1];
+    check(inside_storage(args.offsets[b], height, width, args.channels, args.storage_bytes), "augment: image ", b,
+          " (offset ", args.offsets[b], ", ", height, " x ", width, " x ", args.channels,
+          " bytes) does not lie inside the storage of ", args.storage_bytes,
+          " bytes; check offsets, sizes and channels");
+    max_image_width = larger(max_image_width, width);
+  }
+  parallel_for(args.count, 1, [&](int64_t begin, int64_t end) {
+    Workspace work(args, max_image_width);
+    for (int64_t b = begin; b < end; ++b) make_view(args, b, work);
+  });
+}
+
+SSLFAST_CPU_KERNEL(AugmentArgs, kernel)
+
+}  // namespace
+}  // namespace sslfast

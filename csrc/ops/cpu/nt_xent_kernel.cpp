@@ -1,0 +1,307 @@
+// nt_xent on the CPU. Similarities are computed tile by tile in registers and used while they lie in the first cache.
+// Work is cut into blocks of rows and columns whose size depends on the counts alone, and every sum is taken in a fixed
+// order, so results do not depend on the number of threads.
+#include "csrc/ops/nt_xent.h"
+
+#include "csrc/ops/cpu/nt_xent_tile.h"
+#include "csrc/stable/isa.h"
+
+namespace sslfast {
+namespace {
+
+// Rows of a block: a multiple of every tile size, and at most 64 blocks, which bounds the partial sums by 64 a row.
+int64_t block_rows(int64_t count) {
+  if (count <= 2048) return 64;
+  return 192 * ((count + 192 * 64 - 1) / (192 * 64));
+}
+
+int64_t block_count(int64_t count) { return (count + block_rows(count) - 1) / block_rows(count); }
+
+struct Range {
+  int64_t begin;
+  int64_t end;
+};
+
+Range block(int64_t index, int64_t count) {
+  return {index * block_rows(count), smaller((index + 1) * block_rows(count), count)};
+}
+
+// Columns that are no negatives of a query.
+struct Exclusions {
+  const int64_t* columns;
+  int64_t count;
+
+  // Calls mark(column - begin) for every excluded column of query `row` in [begin, end).
+  template <class Mark>
+  void each(int64_t row, int64_t begin, int64_t end, const Mark& mark) const {
+    for (int64_t e = 0; e < count; ++e) {
+      const int64_t column = columns[row * count + e];
+      if (column >= begin && column < end) mark(column - begin);
+    }
+  }
+};
+
+// --- forward ----------------------------------------------------------------------------------------------------------
+
+// Adds exp(logit - shift) of one tile to the sums of its rows, and of its columns where `column_sums` are given.
+template <class T>
+void add_shifted(T (&logits)[tile_rows][tile_columns<T>], T shift, NtXentSum<T>* row_sums, NtXentSum<T>* column_sums) {
+  T columns[tile_columns<T>] = {};
+  for (int r = 0; r < tile_rows; ++r) {
+    T total = 0;
+#pragma omp simd reduction(+ : total)
+    for (int c = 0; c < tile_columns<T>; ++c) {
+      const T term = nt_xent_exp(logits[r][c] - shift);
+      columns[c] += term;
+      total += term;
+    }
+    row_sums[r].sum += total;
+  }
+  if (column_sums == nullptr) return;
+  for (int c = 0; c < tile_columns<T>; ++c) column_sums[c].sum += columns[c];
+}
+
+// The same relative to running maxima, which grow as larger logits come by.
+template <class T>
+void raise(NtXentSum<T>& sum, T maximum) {
+  if (!(maximum > sum.maximum)) return;
+  sum.sum *= nt_xent_exp(sum.maximum - maximum);
+  sum.maximum = maximum;
+}
+
+template <class T>
+void add_running(T (&logits)[tile_rows][tile_columns<T>], NtXentSum<T>* row_sums, NtXentSum<T>* column_sums) {
+  for (int r = 0; r < tile_rows; ++r) {
+    T maximum = logits[r][0];
+    for (int c = 1; c < tile_columns<T>; ++c) maximum = logits[r][c] > maximum ? logits[r][c] : maximum;
+    raise(row_sums[r], maximum);
+    const T shift = row_sums[r].maximum;
+    T total = 0;
+#pragma omp simd reduction(+ : total)
+    for (int c = 0; c < tile_columns<T>; ++c) total += nt_xent_exp(logits[r][c] - shift);
+    row_sums[r].sum += total;
+  }
+  if (column_sums == nullptr) return;
+  for (int c = 0; c < tile_columns<T>; ++c) {
+    T maximum = logits[0][c];
+    for (int r = 1; r < tile_rows; ++r) maximum = logits[r][c] > maximum ? logits[r][c] : maximum;
+    raise(column_sums[c], maximum);
+    for (int r = 0; r < tile_rows; ++r) column_sums[c].sum += nt_xent_exp(logits[r][c] - column_sums[c].maximum);
+  }
+}
+
+// Sums over one block of queries and keys: row_sums[i - rows.begin], and column_sums[j - columns.begin] where given.
+// Both have room for a tile more than the block.
+template <class T>
+void forward_block(const Operand<T>& queries, const Operand<T>& keys, const Exclusions& excluded, double temperature,
+                   Range rows, Range columns, NtXentSum<T>* row_sums, NtXentSum<T>* column_sums) {
+  const bool constant = nt_xent_constant_shift(temperature);
+  const T scale = static_cast<T>(1 / temperature);
+  const T nothing = -static_cast<T>(INFINITY);
+  for (int64_t j = columns.begin; j < columns.end; j += tile_columns<T>) {
+    NtXentSum<T>* const panel_sums = column_sums == nullptr ? nullptr : column_sums + (j - columns.begin);
+    for (int64_t i = rows.begin; i < rows.end; i += tile_rows) {
+      T logits[tile_rows][tile_columns<T>];
+      similarities(queries, i, rows.end, keys, j, logits);
+      for (int r = 0; r < tile_rows; ++r) {
+        const int64_t valid = i + r < rows.end ? columns.end - j : 0;
+        for (int c = 0; c < tile_columns<T>; ++c) logits[r][c] = c < valid ? logits[r][c] * scale : nothing;
+        if (valid > 0) excluded.each(i + r, j, j + tile_columns<T>, [&](int64_t c) { logits[r][c] = nothing; });
+      }
+      if (constant) {
+        add_shifted<T>(logits, scale, row_sums + (i - rows.begin), panel_sums);
+      } else {
+        add_running<T>(logits, row_sums + (i - rows.begin), panel_sums);
+      }
+    }
+  }
+}
+
+// Every pair of blocks leaves its sums in partial[other block][row]; they are merged in the blocks' order.
+template <class T>
+void forward(const NtXentForwardArgs<T>& args) {
+  const bool symmetric = args.keys == nullptr;
+  const Operand<T> queries(args.queries, args.rows, args.depth, /*wide=*/false, /*panels=*/symmetric);
+  const Operand<T> given(args.keys, symmetric ? 0 : args.columns, args.depth, /*wide=*/false, /*panels=*/true);
+  const Operand<T>& keys = symmetric ? queries : given;
+  const Exclusions excluded{args.excluded, args.exclusions};
+  const int64_t row_blocks = block_count(args.rows);
+  const int64_t column_blocks = block_count(args.columns);
+  const T start = nt_xent_constant_shift(args.temperature) ? static_cast<T>(1 / args.temperature)
+                                                           : nt_xent_no_maximum<T>();
+  // A block's rows are followed by room for the rows and columns that round it up to whole tiles.
+  const int64_t edge = block_rows(args.rows) + tile_columns<T> + tile_rows;
+  const Scratch<NtXentSum<T>> partial(row_blocks * column_blocks * edge);
+  const auto sums = [&](int64_t row_block, int64_t column_block) {
+    return partial.data() + (row_block * column_blocks + column_block) * edge;
+  };
+
+  parallel_for(row_blocks * column_blocks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t row_block = task / column_blocks;
+      const int64_t column_block = task % column_blocks;
+      // Of a symmetric pair the checkerboard picks one, so that threads get equal work.
+      const bool mirrored = symmetric && row_block != column_block;
+      if (mirrored && (row_block < column_block) == ((row_block + column_block) % 2 == 1)) continue;
+      NtXentSum<T>* const row_sums = sums(row_block, column_block);
+      NtXentSum<T>* const column_sums = mirrored ? sums(column_block, row_block) : nullptr;
+      for (int64_t i = 0; i < edge; ++i) row_sums[i] = {start, 0};
+      for (int64_t i = 0; i < edge && mirrored; ++i) column_sums[i] = {start, 0};
+      forward_block(queries, keys, excluded, args.temperature, block(row_block, args.rows),
+                    block(column_block, args.columns), row_sums, column_sums);
+    }
+  });
+
+  parallel_for(args.rows, 256, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t row_block = i / block_rows(args.rows);
+      NtXentSum<T> total{start, 0};
+      for (int64_t b = 0; b < column_blocks; ++b) {
+        total = nt_xent_merge(total, sums(row_block, b)[i % block_rows(args.rows)]);
+      }
+      args.lse[i] = nt_xent_value(total);
+    }
+  });
+}
+
+// --- backward ---------------------------------------------------------------------------------------------------------
+
+constexpr int64_t weight_rows = 96;  // rows of similarity weights that are held at a time, in the second cache
+
+// Queries or keys. A side that owns losses weighs the similarity s of its row i by factor * grad * exp(s - shift).
+template <class T>
+struct Side {
+  const Operand<T>& operand;
+  const T* grad;   // null: owns no losses
+  const T* shift;
+};
+
+// Adds one block's part of the gradient: to grad_rows (all rows of `rows`), and to grad_columns where given.
+// The exclusions belong to the side that owns losses; where both do, they are symmetric.
+template <class T>
+void backward_block(const Side<T>& rows, const Side<T>& columns, const Exclusions& excluded, double temperature,
+                    Range row_range, Range column_range, T* grad_rows, T* grad_columns) {
+  constexpr int64_t width = tile_columns<T>;
+  const T scale = static_cast<T>(1 / temperature);
+  const int64_t depth = rows.operand.depth();
+  alignas(64) T weights[weight_rows + tile_rows][width];
+  for (int64_t j = column_range.begin; j < column_range.end; j += width) {
+    const int64_t valid = smaller(width, column_range.end - j);
+    T column_grad[width] = {};
+    T column_shift[width] = {};
+    for (int64_t c = 0; c < valid && columns.grad != nullptr; ++c) {
+      column_grad[c] = columns.grad[j + c] * scale;
+      column_shift[c] = columns.shift[j + c];
+    }
+    for (int64_t first = row_range.begin; first < row_range.end; first += weight_rows) {
+      const int64_t height = smaller(weight_rows, row_range.end - first);
+      for (int64_t i = 0; i < height; i += tile_rows) {
+        T tile[tile_rows][width];
+        similarities(rows.operand, first + i, row_range.end, columns.operand, j, tile);
+        for (int64_t r = 0; r < smaller(tile_rows, height - i); ++r) {
+          const int64_t row = first + i + r;
+          T* const weight = weights[i + r];
+          for (int c = 0; c < width; ++c) weight[c] = 0;
+          if (rows.grad != nullptr) {
+            const T grad = rows.grad[row] * scale;
+            const T shift = rows.shift[row];
+#pragma omp simd
+            for (int c = 0; c < width; ++c) weight[c] += grad * nt_xent_exp(tile[r][c] * scale - shift);
+            excluded.each(row, j, j + width, [&](int64_t c) { weight[c] = 0; });
+          }
+          if (columns.grad != nullptr) {
+#pragma omp simd
+            for (int c = 0; c < width; ++c) {
+              weight[c] += column_grad[c] * nt_xent_exp(tile[r][c] * scale - column_shift[c]);
+            }
+          }
+        }
+      }
+      if (columns.grad != nullptr) {
+        for (int64_t c = 0; c < valid; ++c) {
+          excluded.each(j + c, first, first + height, [&](int64_t r) { weights[r][c] = 0; });
+        }
+      }
+      add_product<T>(weights[0], width, 1, height, valid, columns.operand, j, grad_rows + first * depth);
+      if (grad_columns != nullptr) {
+        add_product<T>(weights[0], 1, width, valid, height, rows.operand, first, grad_columns + j * depth);
+      }
+    }
+  }
+}
+
+template <class T>
+void zero_rows(T* gradient, Range rows, int64_t depth) {
+  for (int64_t i = rows.begin * depth; i < rows.end * depth; ++i) gradient[i] = 0;
+}
+
+// Gradient of one side: every block of its rows walks over all blocks of the other side.
+template <class T>
+void backward_side(const Side<T>& rows, int64_t row_count, const Side<T>& columns, int64_t column_count,
+                   const Exclusions& excluded, double temperature, T* gradient) {
+  parallel_for(block_count(row_count), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b) {
+      zero_rows(gradient, block(b, row_count), rows.operand.depth());
+      for (int64_t other = 0; other < block_count(column_count); ++other) {
+        backward_block<T>(rows, columns, excluded, temperature, block(b, row_count), block(other, column_count),
+                          gradient, nullptr);
+      }
+    }
+  });
+}
+
+// Gradient where queries are their own keys: each pair of blocks is computed once and added to the rows of both. Pairs
+// meet as in a round-robin tournament, so that no two pairs of a round share a block.
+template <class T>
+void backward_symmetric(const Side<T>& side, int64_t count, const Exclusions& excluded, double temperature,
+                        T* gradient) {
+  const int64_t blocks = block_count(count);
+  parallel_for(blocks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b) {
+      zero_rows(gradient, block(b, count), side.operand.depth());
+      backward_block<T>(side, side, excluded, temperature, block(b, count), block(b, count), gradient, nullptr);
+    }
+  });
+  const int64_t circle = blocks % 2 == 0 ? blocks - 1 : blocks;  // the seat beyond the circle is empty for odd numbers
+  for (int64_t round = 0; round < circle && blocks > 1; ++round) {
+    parallel_for((circle + 1) / 2, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t k = begin; k < end; ++k) {
+        const int64_t first = k == 0 ? circle : (round + k) % circle;
+        const int64_t second = (round - k + circle) % circle;
+        if (first >= blocks) continue;
+        backward_block<T>(side, side, excluded, temperature, block(first, count), block(second, count), gradient,
+                          gradient);
+      }
+    });
+  }
+}
+
+template <class T>
+void backward(const NtXentBackwardArgs<T>& args) {
+  const Exclusions excluded{args.excluded, args.exclusions};
+  const bool symmetric = args.keys == nullptr;
+  const Scratch<T> shift(args.rows);
+  for (int64_t i = 0; i < args.rows; ++i) shift.data()[i] = nt_xent_backward_shift(args.lse[i]);
+  const Operand<T> query_rows(args.queries, args.rows, args.depth, /*wide=*/true,
+                              /*panels=*/symmetric || args.grad_keys != nullptr);
+  const Side<T> queries{query_rows, args.grad_lse, shift.data()};
+  if (symmetric) return backward_symmetric(queries, args.rows, excluded, args.temperature, args.grad_queries);
+  const Operand<T> key_rows(args.keys, args.columns, args.depth, /*wide=*/true, /*panels=*/true);
+  const Side<T> keys{key_rows, nullptr, nullptr};
+  backward_side(queries, args.rows, keys, args.columns, excluded, args.temperature, args.grad_queries);
+  if (args.grad_keys == nullptr) return;
+  backward_side(keys, args.columns, queries, args.rows, excluded, args.temperature, args.grad_keys);
+}
+
+void forward_float(const NtXentForwardArgs<float>& args) { forward(args); }
+void forward_double(const NtXentForwardArgs<double>& args) { forward(args); }
+void backward_float(const NtXentBackwardArgs<float>& args) { backward(args); }
+void backward_double(const NtXentBackwardArgs<double>& args) { backward(args); }
+
+SSLFAST_CPU_KERNEL(NtXentForwardArgs<float>, forward_float)
+SSLFAST_CPU_KERNEL(NtXentForwardArgs<double>, forward_double)
+SSLFAST_CPU_KERNEL(NtXentBackwardArgs<float>, backward_float)
+SSLFAST_CPU_KERNEL(NtXentBackwardArgs<double>, backward_double)
+
+}  // namespace
+}  // namespace sslfast

@@ -1,0 +1,110 @@
+#include "csrc/ops/nt_xent.h"
+
+#include <optional>
+#include <tuple>
+
+#include "csrc/stable/op.h"
+
+namespace sslfast {
+namespace {
+
+void check_input(const char* op, const Tensor& queries, const std::optional<Tensor>& keys, const Tensor& excluded,
+                 double temperature) {
+  const ScalarType dtype = queries.scalar_type();
+  check(dtype == ScalarType::Float || dtype == ScalarType::Double, op, ": queries must be float32 or float64, got ",
+        dtype_name(dtype), "; convert them with .float()");
+  check_tensor(queries, op, "queries", dtype, {-1, -1});
+  check(queries.size(0) > 0 && queries.size(1) > 0, op, ": queries are empty, shape ", shape_text(queries),
+        "; give at least one row and one column");
+  check_contiguous(queries, op, "queries");
+  check_tensor(excluded, op, "excluded", ScalarType::Long, {queries.size(0), -1});
+  check_contiguous(excluded, op, "excluded");
+  check_same_device(excluded, queries, op, "excluded", "queries");
+  if (keys.has_value()) {
+    check_tensor(*keys, op, "keys", dtype, {-1, queries.size(1)});
+    check_contiguous(*keys, op, "keys");
+    check_same_device(*keys, queries, op, "keys", "queries");
+  }
+  check(temperature > 0 && temperature < INFINITY, op, ": temperature must be a number above 0, got ", temperature);
+}
+
+template <class T>
+const T* read(const Tensor& tensor) {
+  return static_cast<const T*>(tensor.const_data_ptr());
+}
+
+template <class T>
+void forward(const Tensor& queries, const std::optional<Tensor>& keys, const Tensor& excluded, double temperature,
+             const Tensor& lse) {
+  NtXentForwardArgs<T> args{};
+  args.queries = read<T>(queries);
+  args.keys = keys.has_value() ? read<T>(*keys) : nullptr;
+  args.excluded = read<int64_t>(excluded);
+  args.lse = static_cast<T*>(lse.mutable_data_ptr());
+  args.rows = queries.size(0);
+  args.columns = keys.has_value() ? keys->size(0) : queries.size(0);
+  args.depth = queries.size(1);
+  args.exclusions = excluded.size(1);
+  args.temperature = temperature;
+  run(args, queries);
+}
+
+Tensor nt_xent_forward(const Tensor& queries, std::optional<Tensor> keys, const Tensor& excluded, double temperature) {
+  check_input("nt_xent_forward", queries, keys, excluded, temperature);
+  Tensor lse = torch::stable::new_empty(queries, {queries.size(0)});
+  if (queries.scalar_type() == ScalarType::Double) {
+    forward<double>(queries, keys, excluded, temperature, lse);
+  } else {
+    forward<float>(queries, keys, excluded, temperature, lse);
+  }
+  return lse;
+}
+
+template <class T>
+void backward(const Tensor& grad_lse, const Tensor& queries, const std::optional<Tensor>& keys, const Tensor& excluded,
+              const Tensor& lse, double temperature, const Tensor& grad_queries, const Tensor& grad_keys) {
+  NtXentBackwardArgs<T> args{};
+  args.grad_lse = read<T>(grad_lse);
+  args.queries = read<T>(queries);
+  args.keys = keys.has_value() ? read<T>(*keys) : nullptr;
+  args.excluded = read<int64_t>(excluded);
+  args.lse = read<T>(lse);
+  args.grad_queries = static_cast<T*>(grad_queries.mutable_data_ptr());
+  args.grad_keys = grad_keys.size(0) > 0 ? static_cast<T*>(grad_keys.mutable_data_ptr()) : nullptr;
+  args.rows = queries.size(0);
+  args.columns = keys.has_value() ? keys->size(0) : queries.size(0);
+  args.depth = queries.size(1);
+  args.exclusions = excluded.size(1);
+  args.temperature = temperature;
+  run(args, queries);
+}
+
+std::tuple<Tensor, Tensor> nt_xent_backward(const Tensor& grad_lse, const Tensor& queries, std::optional<Tensor> keys,
+                                            const Tensor& excluded, const Tensor& lse, double temperature,
+                                            bool keys_gradient) {
+  constexpr const char* op = "nt_xent_backward";
+  check_input(op, queries, keys, excluded, temperature);
+  for (const auto& [tensor, name] : {std::tuple(&grad_lse, "grad_lse"), std::tuple(&lse, "lse")}) {
+    check_tensor(*tensor, op, name, queries.scalar_type(), {queries.size(0)});
+    check_contiguous(*tensor, op, name);
+    check_same_device(*tensor, queries, op, name, "queries");
+  }
+  const int64_t key_rows = keys.has_value() && keys_gradient ? keys->size(0) : 0;
+  Tensor grad_queries = torch::stable::new_empty(queries, {queries.size(0), queries.size(1)});
+  Tensor grad_keys = torch::stable::new_empty(queries, {key_rows, queries.size(1)});
+  if (queries.scalar_type() == ScalarType::Double) {
+    backward<double>(grad_lse, queries, keys, excluded, lse, temperature, grad_queries, grad_keys);
+  } else {
+    backward<float>(grad_lse, queries, keys, excluded, lse, temperature, grad_queries, grad_keys);
+  }
+  return {grad_queries, grad_keys};
+}
+
+SSLFAST_OP(nt_xent_forward,
+           "nt_xent_forward(Tensor queries, Tensor? keys, Tensor excluded, float temperature) -> Tensor")
+SSLFAST_OP(nt_xent_backward,
+           "nt_xent_backward(Tensor grad_lse, Tensor queries, Tensor? keys, Tensor excluded, Tensor lse, "
+           "float temperature, bool keys_gradient) -> (Tensor, Tensor)")
+
+}  // namespace
+}  // namespace sslfast
