@@ -130,7 +130,6 @@ def run_suite(
     out = out or RESULTS / f"{suite}--{facts['name']}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + "\n")
-    console.print(f"wrote {out}")
     return out
 
 
@@ -140,9 +139,7 @@ def measure(
     """One row for each contender of a case: times in seconds, peak extra memory in bytes."""
     rows: list[dict[str, Any]] = []
     calls: list[Callable[[], object]] = []
-    least = max(
-        case.least_bytes / floor["copy_bytes_per_second"], case.least_flops / floor["matrix_flops_per_second"]
-    )
+    least = max(case.least_bytes / floor["copy_bytes_per_second"], case.least_flops / floor["matrix_flops_per_second"])
     for name, make in case.contenders.items():
         library = name.partition(",")[0]
         if against and library not in (*against, "sslfast"):
@@ -206,4 +203,3 @@ def table(case: Case, rows: list[dict[str, Any]]) -> Table:
             f"{100 * least / row['seconds']:.1f} %" if least else "",
         )
     return view
-

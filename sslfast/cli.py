@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import importlib
 import inspect
@@ -9,7 +10,7 @@ import os
 import re
 import sys
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ COMMANDS = {
     "export": ("sslfast.export:export", "save the backbone of a run folder for other libraries"),
     "info": ("sslfast.info:print_info", "what was built and what was found on this machine"),
 }
-GLOBAL_OPTIONS = ("help", "traceback")
+COMMON_OPTIONS = ("help", "config", "print_config")
 USAGE = """usage: sslfast COMMAND [options]
 
 The fast backend and complete workbench for self-supervised learning on images.
@@ -62,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("sslfast: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
@@ -73,104 +76,139 @@ def run(command: str, arguments: Sequence[str]) -> None:
     """
     if command not in COMMANDS:
         raise UserError(f"unknown command {command!r}; {nearest(command, list(COMMANDS))}")
-    target, summary = COMMANDS[command]
-    module, _, attribute = target.partition(":")
+    module, _, attribute = COMMANDS[command][0].partition(":")
     function = getattr(importlib.import_module(module), attribute)
-    parser = _Parser(prog=f"sslfast {command}", description=summary[0].upper() + summary[1:] + ".", exit_on_error=False)
-    parser.add_argument("--config", action="config", help="YAML file with any of these options")
-    function_types = typing.get_type_hints(function)
-    types: dict[str, Any] = {}
-    for name in inspect.signature(function).parameters:
-        # A dataclass is spread: its fields are options of the command.
-        fields = _field_types(function_types[name])
-        types.update(fields or {name: function_types[name]})
-        if fields:
-            parser.add_class_arguments(function_types[name], as_group=False)
-    spread = {name for name in inspect.signature(function).parameters if name not in types}
-    parser.add_function_arguments(function, as_group=False, as_positional=True, skip=spread)
+    parser, options, spread = build_parser(command, function)
     try:
-        values = parser.parse_args(normalize(arguments, types))
+        values = parser.parse_args(normalize(arguments, options)).as_dict()
     except jsonargparse.ArgumentError as error:
-        raise UserError(f"{command}: {_explain(str(error), list(types))}") from error
-    keywords = {
-        name: function_types[name](**{field: values[field] for field in _field_types(function_types[name])})
-        if name in spread
-        else values[name]
-        for name in inspect.signature(function).parameters
-    }
-    function(**keywords)
+        raise UserError(_explain(command, str(error), list(options))) from error
+    keywords = {name: values[name] for name in inspect.signature(function).parameters if name not in spread}
+    for name, type_ in spread.items():
+        keywords[name] = type_(**{field.name: values[field.name] for field in dataclasses.fields(type_)})
+    show(function(**keywords))
 
 
-def normalize(arguments: Sequence[str], types: dict[str, Any]) -> list[str]:
+def build_parser(
+    command: str, function: Callable[..., object]
+) -> tuple[jsonargparse.ArgumentParser, dict[str, Any], dict[str, Any]]:
+    """The parser of a command: `function`'s parameters, those without a default by position.
+
+    Returns:
+        The parser; the type of each option; the dataclasses among the parameters, whose fields are options.
+    """
+    summary = COMMANDS[command][1]
+    parser = jsonargparse.ArgumentParser(
+        prog=f"sslfast {command}",
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        formatter_class=_Formatter,
+        exit_on_error=False,
+    )
+    parser.add_argument("--config", action="config", help="YAML file with any of these options")
+    hints = typing.get_type_hints(function)
+    parameters = inspect.signature(function).parameters
+    spread = {name: hints[name] for name in parameters if dataclasses.is_dataclass(hints[name])}
+    for type_ in spread.values():
+        parser.add_class_arguments(type_, as_group=False)
+    parser.add_function_arguments(function, as_group=False, as_positional=True, skip=set(spread))
+    positional = [
+        name for name in parameters if parameters[name].default is inspect.Parameter.empty and name not in spread
+    ]
+    parser.usage = " ".join(("%(prog)s", *(name.upper() for name in positional), "[options]"))
+    options = {name: hints[name] for name in parameters if name not in (*positional, *spread)}
+    for type_ in spread.values():
+        options |= typing.get_type_hints(type_)
+    return parser, options, spread
+
+
+def show(result: object) -> None:
+    """Prints what a command returns: the file or folder that it wrote, or the rows that it measured."""
+    if isinstance(result, Path):
+        print(result)
+    elif isinstance(result, list):
+        importlib.import_module("sslfast.evaluate.table").print_rows(result)
+
+
+def normalize(arguments: Sequence[str], options: dict[str, Any]) -> list[str]:
     """Options as typed -> as the parser reads them: `--label-fractions 0.01,1` -> `--label_fractions=[0.01,1]`.
 
+    Args:
+        arguments: as typed.
+        options: the type of each option.
+
     Raises:
-        UserError: an option that is not in `types`; the message lists the nearest ones.
+        UserError: an option that is not in `options` (the message lists the nearest ones), or one without a value.
     """
     result: list[str] = []
     waiting = list(arguments)
     while waiting:
         argument = waiting.pop(0)
-        if not argument.startswith("--") or argument == "--":
+        if not argument.startswith("--"):
             result.append(argument)
             continue
-        key, equals, value = argument[2:].partition("=")
-        key = key.replace("-", "_")
-        root = key.partition(".")[0]
-        if root in ("help", "config", "print_config"):
+        typed, equals, value = argument.partition("=")
+        key = typed[2:].replace("-", "_")
+        name = key.partition(".")[0]
+        if name in COMMON_OPTIONS:
             result.append(f"--{key}{equals}{value}")
             continue
-        if root not in types:
-            raise UserError(f"unknown option '--{key.replace('_', '-')}'; {_nearest_options(root, list(types))}")
+        if name not in options:
+            raise UserError(f"unknown option {typed!r}; {nearest(typed, _dashed([*options, *COMMON_OPTIONS]))}")
         if not equals:
-            if types[root] is bool and (not waiting or waiting[0].lower() not in ("true", "false")):
+            if options[name] is bool and (not waiting or waiting[0] not in ("true", "false")):
                 value = "true"
-            elif waiting and (not waiting[0].startswith("--")):
-                value = waiting.pop(0)
+            elif not waiting or waiting[0].startswith("--"):
+                raise UserError(f"option {typed!r} needs a value")
             else:
-                raise UserError(f"option '--{key.replace('_', '-')}' needs a value")
-        if _is_sequence(types[root]) and not value.startswith(("[", "(", "null")):
+                value = waiting.pop(0)
+        if _is_sequence(options[name]) and not value.startswith("["):
             value = f"[{value}]"
         result.append(f"--{key}={value}")
     return result
 
 
-class _Parser(jsonargparse.ArgumentParser):
-    """Prints options with dashes and types by their plain names."""
+class _Formatter(jsonargparse.DefaultHelpFormatter):
+    """Help with dashes in the options' names and plain types."""
 
-    def format_help(self) -> str:
-        text = re.sub(r", --\w+\+ \[ITEM,\.\.\.\]", "", super().format_help())
-        return _plain(re.sub(r"--[a-z_]+", lambda option: option[0].replace("_", "-"), text))
+    def _expand_help(self, action: argparse.Action) -> str:
+        text = _plain(super()._expand_help(action)).replace(", default: null", "").replace("required, ", "")
+        return re.sub(r"type: (?:Optional\[(.*)\]|(.*) \| null)(?=\)|, default)", r"type: \1\2", text)
 
-
-def _field_types(type_: Any) -> dict[str, Any]:
-    if not (isinstance(type_, type) and dataclasses.is_dataclass(type_)):
-        return {}
-    hints = typing.get_type_hints(type_)
-    return {field.name: hints[field.name] for field in dataclasses.fields(type_)}
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings:
+            return action.dest.upper()
+        if action.dest in ("help", "print_config"):
+            return super()._format_action_invocation(action).replace("_", "-")
+        value = "" if "bool" in (self._get_type_str(action) or "") else f" {action.dest.upper()}"
+        return _dashed([action.dest])[0] + value
 
 
 def _is_sequence(type_: Any) -> bool:
-    origin = typing.get_origin(type_)
-    if origin in (list, tuple, Sequence):
-        return True
-    return any(_is_sequence(part) for part in typing.get_args(type_)) if origin is not dict else False
+    """Whether `type_` is a list, tuple or Sequence, perhaps or None."""
+    kinds = (type_, *typing.get_args(type_)) if type(None) in typing.get_args(type_) else (type_,)
+    return any(typing.get_origin(kind) in (list, tuple, Sequence) for kind in kinds)
 
 
-def _nearest_options(name: str, options: list[str]) -> str:
-    return nearest("--" + name.replace("_", "-"), ["--" + option.replace("_", "-") for option in options])
+def _dashed(options: Iterable[str]) -> list[str]:
+    return ["--" + option.replace("_", "-") for option in options]
 
 
 def _plain(text: str) -> str:
-    text = re.sub(r"typing\.Literal\[(.*?)\]", r"one of \1", text)
+    text = re.sub(r"(?:typing\.)?Literal\[(.*?)\]", r"one of \1", text).replace("Expected a", "expected")
     return re.sub(r"<class '([\w.]+)'>", r"\1", text)
 
 
-def _explain(message: str, options: list[str]) -> str:
+def _explain(command: str, message: str, options: list[str]) -> str:
     """The parser's message on one line, in the words of the command line."""
     message = _plain(" ".join(message.split()))
-    unknown = re.search(r"Option '(\w+)' is not accepted", message)
-    if unknown:
+    if missing := re.search(r"arguments are required: (.*)", message):
+        return f"{command} needs {missing[1].upper()}; `sslfast {command} --help` says what it is"
+    if surplus := re.search(r"unrecognized arguments: (.*)", message, flags=re.IGNORECASE):
+        return f"{command} does not take {surplus[1]!r}; `sslfast {command} --help` lists what it takes"
+    if unknown := re.search(r"Option '(\S+)' is not accepted", message):
         return f"unknown option {unknown[1]!r} in the config file; {nearest(unknown[1], options)}"
-    message = re.sub(r'Parser key "(\S+)":', lambda key: f"option '--{key[1].replace('_', '-')}':", message)
-    return message.replace("Expected a", "expected").replace("Got value:", "got")
+    if union := re.search(r'Parser key "(\S+)".* Errors: (.*) Given value type: \w+ Given value: (.*)', message):
+        kinds = [kind for kind in re.findall(r"expected (.*?)(?: - |$)", union[2]) if kind != "NoneType"]
+        return f"option {_dashed([union[1]])[0]!r}: expected {' or '.join(kinds)}, got {union[3]!r}"
+    message = re.sub(r'Parser key "(\S+)":', lambda key: f"option {_dashed([key[1]])[0]!r}:", message)
+    return message.replace(". Got value:", ", got")

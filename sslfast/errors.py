@@ -1,4 +1,4 @@
-"""Errors a user can cause: the message names the cause and the cure, and the command line prints it without a traceback."""
+"""Errors a user can cause: the message names cause and cure; the command line prints it without a traceback."""
 
 
 class UserError(ValueError):

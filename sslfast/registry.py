@@ -79,4 +79,6 @@ def resolve(kind: str, name: str) -> Any:
     except (ImportError, AttributeError) as error:
         if name in table:
             raise
-        raise UserError(f"cannot load {name!r}: {error}; write it as 'package.module:Name' with the package importable") from error
+        raise UserError(
+            f"cannot load {name!r}: {error}; write it as 'package.module:Name' with the package importable"
+        ) from error

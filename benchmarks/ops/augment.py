@@ -1,7 +1,7 @@
 """SimCLR's views from uint8 images in memory: 32 px, and 256 -> 224 px with blur.
 
 Every library starts from the same uint8 images and ends with normalised float32 views. torchvision and albumentations
-work image by image, in this process and (their best setting on most machines) in DataLoader workers, as many as threads.
+work image by image, in this process and (often their best setting) in as many DataLoader workers as threads.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _case(setup: Setup, name: str, size: int, view: int, count: int) -> Case:
 def _images(folder: Path | None, size: int, count: int) -> Tensor:
     """(count, size, size, 3) uint8: pictures of `folder`, repeated as needed, or the embedded shapes."""
     if folder is None:
-        batch = build_source("shapes", size=size, images=count).read()
+        batch = build_source("shapes", size=size, limit=count).read()
         return torch.stack([batch.image(i) for i in range(count)])
     batch = build_source("folder", root=folder).read()
     square = MultiView([ViewSpec(size=size, mean=(0.0,), std=(1.0,))])(batch).tensors[0]

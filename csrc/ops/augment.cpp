@@ -37,17 +37,17 @@ Tensor augment(const Tensor& storage, const Tensor& offsets, const Tensor& sizes
     check_same_device(*tables[i], storage, op, names[i], "storage");
   }
   check(channels >= 1 && channels <= max_channels, op, ": channels must be 1 to ", max_channels, ", got ", channels);
-  check(height >= 1 && width >= 1 && height <= 32768 && width <= 32768, op, ": size must be 1 to 32768 pixels each way, got (",
-        height, ", ", width, ")");
+  check(height >= 1 && width >= 1 && height <= 32768 && width <= 32768, op,
+        ": size must be 1 to 32768 pixels each way, got (", height, ", ", width, ")");
   check(dtype == ScalarType::Float || dtype == ScalarType::Half || dtype == ScalarType::BFloat16, op,
         ": dtype must be float32, float16 or bfloat16, got ", dtype_name(dtype));
 
   AugmentArgs args{};
   args.channels = static_cast<int>(channels);
   set_normalisation(args, mean, std);
-  Tensor out = torch::stable::empty({count, channels, height, width}, dtype, std::nullopt, storage.device(), std::nullopt,
-                                    channels_last ? torch::headeronly::MemoryFormat::ChannelsLast
-                                                  : torch::headeronly::MemoryFormat::Contiguous);
+  Tensor out = torch::stable::empty(
+      {count, channels, height, width}, dtype, std::nullopt, storage.device(), std::nullopt,
+      channels_last ? torch::headeronly::MemoryFormat::ChannelsLast : torch::headeronly::MemoryFormat::Contiguous);
   args.storage = static_cast<const uint8_t*>(storage.const_data_ptr());
   args.offsets = static_cast<const int64_t*>(offsets.const_data_ptr());
   args.sizes = static_cast<const int32_t*>(sizes.const_data_ptr());
@@ -65,9 +65,10 @@ Tensor augment(const Tensor& storage, const Tensor& offsets, const Tensor& sizes
   return out;
 }
 
-SSLFAST_OP(augment,
-           "augment(Tensor storage, Tensor offsets, Tensor sizes, Tensor params, Tensor noise_key, int height, int width, "
-           "int channels, float[] mean, float[] std, ScalarType dtype, bool channels_last) -> Tensor")
+SSLFAST_OP(
+    augment,
+    "augment(Tensor storage, Tensor offsets, Tensor sizes, Tensor params, Tensor noise_key, int height, int width, "
+    "int channels, float[] mean, float[] std, ScalarType dtype, bool channels_last) -> Tensor")
 
 }  // namespace
 }  // namespace sslfast

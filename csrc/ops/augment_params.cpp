@@ -37,8 +37,9 @@ std::tuple<Tensor, Tensor> augment_params(const Tensor& index, const Tensor& siz
   return {params, noise_key};
 }
 
-SSLFAST_OP(augment_params,
-           "augment_params(Tensor index, Tensor sizes, float[] fields, int seed, int epoch, int view) -> (Tensor, Tensor)")
+SSLFAST_OP(
+    augment_params,
+    "augment_params(Tensor index, Tensor sizes, float[] fields, int seed, int epoch, int view) -> (Tensor, Tensor)")
 
 }  // namespace
 }  // namespace sslfast

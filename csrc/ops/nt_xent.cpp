@@ -22,6 +22,7 @@ void check_input(const char* op, const Tensor& queries, const std::optional<Tens
   check_same_device(excluded, queries, op, "excluded", "queries");
   if (keys.has_value()) {
     check_tensor(*keys, op, "keys", dtype, {-1, queries.size(1)});
+    check(keys->size(0) > 0, op, ": keys are empty; give at least one key");
     check_contiguous(*keys, op, "keys");
     check_same_device(*keys, queries, op, "keys", "queries");
   }

@@ -7,7 +7,8 @@
 //                           [0, M) excludes nothing
 //   temperature  above 0
 //
-//   nt_xent_forward  -> lse (N,): lse[i] = log sum over j not in excluded[i] of exp(queries[i] . keys[j] / temperature),
+//   nt_xent_forward  -> lse (N,): lse[i] = log sum over j not in excluded[i] of exp(queries[i] . keys[j] /
+//   temperature),
 //                       -inf where no column is left
 //   nt_xent_backward -> gradient of sum(grad_lse * lse) by queries (N, d), and by keys (M, d); the second is (0, d)
 //                       without keys or without `keys_gradient`

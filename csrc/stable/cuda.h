@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cuda_runtime.h>
+#include <torch/csrc/stable/ops.h>
 
 #include <deque>
 
@@ -18,7 +19,6 @@
 #include <dlfcn.h>
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
-#include <torch/csrc/stable/ops.h>
 #endif
 
 namespace sslfast {
@@ -95,7 +95,8 @@ inline cudaStream_t current_stream(int32_t device) {
     check(library != nullptr, "sslfast: this torch has no CUDA; install a CUDA build of torch");
     return reinterpret_cast<Getter>(dlsym(library, "aoti_torch_get_current_cuda_stream"));
   }();
-  check(getter != nullptr, "sslfast: this torch does not export its current CUDA stream; torch 2.11 or later is needed");
+  check(getter != nullptr,
+        "sslfast: this torch does not export its current CUDA stream; torch 2.11 or later is needed");
   void* stream = nullptr;
   check(getter(device, &stream) == AOTI_TORCH_SUCCESS, "sslfast: cannot read torch's current CUDA stream");
   return static_cast<cudaStream_t>(stream);
@@ -108,13 +109,13 @@ inline cudaStream_t current_stream(int32_t device) {
 #if defined(SSLFAST_SIMT)
 #define SSLFAST_DYNAMIC_SHARED(T, name) T* const name = static_cast<T*>(::simt::dynamic_shared())
 #else
-#define SSLFAST_DYNAMIC_SHARED(T, name)                              \
+#define SSLFAST_DYNAMIC_SHARED(T, name)                                   \
   extern __shared__ __align__(16) unsigned char sslfast_dynamic_shared[]; \
   T* const name = reinterpret_cast<T*>(sslfast_dynamic_shared)
 #endif
 
-#define SSLFAST_CUDA_KERNEL(Args, run)                                     \
-  [[maybe_unused]] static const bool sslfast_registered_##run = [] {       \
-    ::sslfast::CudaKernel<Args>::function = run;                           \
-    return true;                                                           \
+#define SSLFAST_CUDA_KERNEL(Args, run)                               \
+  [[maybe_unused]] static const bool sslfast_registered_##run = [] { \
+    ::sslfast::CudaKernel<Args>::function = run;                     \
+    return true;                                                     \
   }();

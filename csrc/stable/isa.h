@@ -23,8 +23,7 @@ inline bool isa_supported(Isa isa) {
   switch (isa) {
     case Isa::avx512:
       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-             isa_supported(Isa::avx2);
+             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && isa_supported(Isa::avx2);
     case Isa::avx2:
       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
     default: return true;
@@ -67,8 +66,8 @@ struct CpuKernel {
 
 }  // namespace sslfast
 
-#define SSLFAST_CPU_KERNEL(Args, function)                                               \
-  [[maybe_unused]] static const bool sslfast_registered_##function = [] {                \
+#define SSLFAST_CPU_KERNEL(Args, function)                                                        \
+  [[maybe_unused]] static const bool sslfast_registered_##function = [] {                         \
     ::sslfast::CpuKernel<Args>::by_isa[static_cast<int>(::sslfast::Isa::SSLFAST_ISA)] = function; \
-    return true;                                                                         \
+    return true;                                                                                  \
   }();

@@ -1,5 +1,6 @@
 // Registration of an op: one source file (ops/<op>.cpp) is compiled into the CPU library, where it defines the schema,
-// and again into the CUDA library. It checks its arguments, allocates the output and hands a plain struct to the kernel.
+// and again into the CUDA library. It checks its arguments, allocates the output and hands a plain struct to the
+// kernel.
 //
 //   static Tensor my_op(const Tensor& in) { …checks…; run(MyOpArgs{…}, in); return out; }
 //   SSLFAST_OP(my_op, "my_op(Tensor input) -> Tensor")
@@ -38,14 +39,14 @@ inline void run(const Args& args, const Tensor& like) {
 }  // namespace sslfast
 
 #if defined(SSLFAST_SIMT)
-#define SSLFAST_OP(function, schema)                                                   \
-  STABLE_TORCH_LIBRARY_FRAGMENT(sslfast_simt, library) { library.def(schema); }        \
+#define SSLFAST_OP(function, schema)                                            \
+  STABLE_TORCH_LIBRARY_FRAGMENT(sslfast_simt, library) { library.def(schema); } \
   STABLE_TORCH_LIBRARY_IMPL(sslfast_simt, CPU, library) { library.impl(#function, TORCH_BOX(&function)); }
 #elif defined(SSLFAST_CUDA_LIBRARY)
 #define SSLFAST_OP(function, schema) \
   STABLE_TORCH_LIBRARY_IMPL(sslfast, CUDA, library) { library.impl(#function, TORCH_BOX(&function)); }
 #else
-#define SSLFAST_OP(function, schema)                                                   \
-  STABLE_TORCH_LIBRARY_FRAGMENT(sslfast, library) { library.def(schema); }             \
+#define SSLFAST_OP(function, schema)                                       \
+  STABLE_TORCH_LIBRARY_FRAGMENT(sslfast, library) { library.def(schema); } \
   STABLE_TORCH_LIBRARY_IMPL(sslfast, CPU, library) { library.impl(#function, TORCH_BOX(&function)); }
 #endif

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sslfast.augment.spec import CIFAR_MEAN, CIFAR_STD, IMAGENET_MEAN, IMAGENET_STD, ViewSpec
 from sslfast.errors import UserError
 
 SMALL_IMAGE = 64  # up to this side the CIFAR variants of the recipes are used
 
 
-def _statistics(size: int) -> dict[str, tuple[float, ...]]:
+def _statistics(size: int) -> dict[str, Any]:
     if size <= SMALL_IMAGE:
         return {"mean": CIFAR_MEAN, "std": CIFAR_STD}
     return {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
@@ -59,7 +61,7 @@ def rotation(size: int = 224, angles: int = 4) -> list[ViewSpec]:
     small = size <= SMALL_IMAGE
     view = ViewSpec(
         size=size,
-        crop_scale=None if small else (0.2, 1.0),
+        crop_scale=None if small else (0.08, 1.0),  # as in the authors' code
         hflip=0.5,
         rotation_zoom=2**0.5 if angles == 8 else 1.0,
         stream=0,
@@ -79,9 +81,7 @@ def plain(size: int = 224, center_fraction: float | None = None) -> list[ViewSpe
     return [ViewSpec(size=size, center_fraction=fraction, **_statistics(size))]
 
 
-def noisy(
-    size: int = 32, gaussian: float = 0.1, salt_pepper: float = 0.0, masking: float = 0.0
-) -> list[ViewSpec]:
+def noisy(size: int = 32, gaussian: float = 0.1, salt_pepper: float = 0.0, masking: float = 0.0) -> list[ViewSpec]:
     """A clean view and a corrupted one of the same pixels, in [0, 1] (Vincent et al. 2010, section 3.3).
 
     Args:

@@ -88,7 +88,7 @@ class ImageBatch:
                 )
             if image.device != images[0].device:
                 raise UserError(
-                    f"images[{position}] is on {image.device} and images[0] on {images[0].device}; move them to one device"
+                    f"images[{position}] is on {image.device}, images[0] on {images[0].device}; move them to one"
                 )
         device = images[0].device if images else torch.device("cpu")
         counts = torch.tensor([image.numel() for image in images], dtype=torch.int64)
@@ -133,7 +133,9 @@ class ImageBatch:
 
 def _check_images(images: Tensor, name: str, dims: int) -> None:
     if images.dtype != torch.uint8:
-        raise UserError(f"{name} must be uint8 in [0, 255], got {images.dtype}; for floats in [0, 1] use (x * 255).byte()")
+        raise UserError(
+            f"{name} must be uint8 in [0, 255], got {images.dtype}; for floats in [0, 1] use (x * 255).byte()"
+        )
     if images.dim() != dims:
         raise UserError(f"{name} must have {dims} dimensions, channels last, got shape {tuple(images.shape)}")
     height, width, channels = images.shape[-3:]
@@ -146,7 +148,9 @@ def _check_images(images: Tensor, name: str, dims: int) -> None:
         raise UserError(f"{name} has no pixels: shape {tuple(images.shape)}")
 
 
-def _column(values: Tensor | None, length: int, name: str, device: torch.device, default: Tensor | None = None) -> Tensor:
+def _column(
+    values: Tensor | None, length: int, name: str, device: torch.device, default: Tensor | None = None
+) -> Tensor:
     values = default if values is None else values
     assert values is not None
     if values.shape != (length,):

@@ -21,7 +21,9 @@ from sslfast.errors import DataError, UserError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 MODES = {1: "L", 3: "RGB"}
-CHUNK = 4096  # files handed to the threads at a time: bounds the queue of very large sets
+MEMINFO = Path("/proc/meminfo")
+CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+GROUP = 32  # files handed to a thread at a time: for tiny images a hand-over costs as much as the decoding
 
 
 def decode_image(path: str | Path, channels: int = 3, resize_shorter: int = 0) -> np.ndarray:
@@ -82,26 +84,28 @@ def decode_files(
     Raises:
         DataError: a file cannot be decoded, with on_error="raise".
     """
-    skipped: list[tuple[str, str]] = []
 
-    def decode(path: str) -> np.ndarray | DataError:
-        try:
-            return decode_image(path, channels, resize_shorter)
-        except DataError as error:
-            if on_error == "raise":
-                raise
-            return error
+    def decode(group: Sequence[str]) -> list[np.ndarray | DataError]:
+        results: list[np.ndarray | DataError] = []
+        for path in group:
+            try:
+                results.append(decode_image(path, channels, resize_shorter))
+            except DataError as error:  # noqa: PERF203 - one bad file must not end the others
+                if on_error == "raise":
+                    raise
+                results.append(error)
+        return results
 
     images: list[np.ndarray | None] = []
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None) as pool:
-        for begin in range(0, len(paths), CHUNK):
-            chunk = paths[begin : begin + CHUNK]
-            for path, result in zip(chunk, pool.map(decode, chunk), strict=True):
+    skipped: list[tuple[str, str]] = []
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with ThreadPoolExecutor(cores) as pool:
+        groups = [paths[begin : begin + GROUP] for begin in range(0, len(paths), GROUP)]
+        for group, results in zip(groups, pool.map(decode, groups), strict=True):
+            for path, result in zip(group, results, strict=True):
                 if isinstance(result, DataError):
                     skipped.append((path, str(result.__cause__)))
-                    images.append(None)
-                else:
-                    images.append(result)
+                images.append(None if isinstance(result, DataError) else result)
     return images, skipped
 
 
@@ -159,16 +163,11 @@ def check_memory(paths: Sequence[str], channels: int, resize_shorter: int, where
 def available_memory() -> int | None:
     """Bytes of memory this process may still take (the kernel's estimate and the control group's limit), if known."""
     found = []
-    try:
-        meminfo = Path("/proc/meminfo").read_text()
-        found.append(int(meminfo.partition("MemAvailable:")[2].split()[0]) * 1024)
-    except (OSError, ValueError, IndexError):
-        pass
-    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            found.append(int(Path(limit).read_text()))
-        except (OSError, ValueError):  # absent, or "max": no limit
-            continue
+    if MEMINFO.exists():
+        found += [int(line.split()[1]) * 1024 for line in MEMINFO.read_text().splitlines() if "MemAvailable" in line]
+    for path in CGROUP_LIMITS:
+        limit = path.read_text().strip() if path.exists() else "max"
+        found += [int(limit)] if limit.isdigit() else []
     return min(found, default=None)
 
 

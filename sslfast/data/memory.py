@@ -82,7 +82,7 @@ class MemoryLoader:
         if self.shuffle:
             # Drawn on the CPU, so that it is the same on every device; torch's generator keeps 32 bits of its seed,
             # so seed and epoch are hashed to these.
-            mixed = int(np.random.SeedSequence((self.seed % 2**64, epoch)).generate_state(1)[0])
+            mixed = int(np.random.SeedSequence(self.seed % 2**64, spawn_key=(epoch,)).generate_state(1)[0])
             order = torch.randperm(len(self.images), generator=torch.Generator().manual_seed(mixed))
         else:
             order = torch.arange(len(self.images))

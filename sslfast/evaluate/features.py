@@ -47,12 +47,12 @@ class Encoder:
     @property
     def train_labels(self) -> Tensor:
         """(N,) int64 in [0, classes), on the device."""
-        return _labels(self.train)
+        return known_labels(self.train)
 
     @property
     def test_labels(self) -> Tensor:
         """(M,) int64 in [0, classes), on the device."""
-        return _labels(self.test)
+        return known_labels(self.test)
 
     @cached_property
     def pooled(self) -> tuple[Tensor, Tensor]:
@@ -131,6 +131,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = training
 
 
-def _labels(images: ImageBatch) -> Tensor:
+def known_labels(images: ImageBatch) -> Tensor:
+    """(B,) int64 classes of a batch that is known to have labels."""
     assert images.label is not None, "evaluate() keeps labelled images only"
     return images.label

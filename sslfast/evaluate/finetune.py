@@ -12,7 +12,7 @@ from sslfast.augment import MultiView, ViewSpec, presets
 from sslfast.data.memory import MemoryLoader
 from sslfast.errors import TrainingError
 from sslfast.evaluate.budget import training_steps
-from sslfast.evaluate.features import Encoder, apply, evaluating
+from sslfast.evaluate.features import Encoder, apply, evaluating, known_labels
 from sslfast.evaluate.results import Scores, accuracy, compared_with, ranks
 
 
@@ -62,16 +62,15 @@ def evaluate_finetune(
             epoch, position = divmod(step, len(loader))
             if position == 0:
                 batches = loader.epoch(epoch)
-            views = draw(next(batches), epoch)
+            batch = next(batches)
+            views = draw(batch, epoch)
             optimizer.zero_grad()
-            functional.cross_entropy(network(views.tensors[0]), views.label).backward()
+            functional.cross_entropy(network(views.tensors[0]), known_labels(batch)).backward()
             optimizer.step()
     with evaluating(network):
         scores = apply(network, encoder.test, encoder.view, device)
     if not torch.isfinite(scores).all():
-        raise TrainingError(
-            f"fine-tuning diverged within {steps} steps; use a learning rate below {learning_rate:g}"
-        )
+        raise TrainingError(f"fine-tuning diverged within {steps} steps; use a learning rate below {learning_rate:g}")
     return accuracy(ranks(scores, encoder.test_labels), steps=steps)
 
 

@@ -20,7 +20,7 @@ def evaluate_knn(
     temperature: float = 0.1,
     tile_bytes: int = 2**26,
 ) -> Scores:
-    """Each test image takes the class with the largest vote of its k nearest training images (Wu et al. 2018, sec. 3.4).
+    """A test image takes the class with the largest vote of its k nearest training images (Wu et al. 2018, sec. 3.4).
 
     A neighbour of cosine similarity s votes for its class with weight exp(s / temperature).
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,8 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
-from sslfast.errors import DataError, TrainingError
+from sslfast.errors import DataError
+from sslfast.train.checkpoint import write_atomically
 
 Row = dict[str, Any]
 Protocol = TypeVar("Protocol", bound=Callable[..., "Scores"])
@@ -102,13 +102,7 @@ def merge_rows(path: Path, rows: Iterable[Row]) -> list[Row]:
         TrainingError: the file cannot be written.
     """
     merged = {tuple(row.get(key) for key in IDENTITY): row for row in (*read_rows(path), *rows)}
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        temporary.write_text(json.dumps(list(merged.values()), indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise TrainingError(f"cannot write {path}: {error.strerror}; free some space or check the folder's rights") from error
+    write_atomically(path, (json.dumps(list(merged.values()), indent=2) + "\n").encode())
     return list(merged.values())
 
 

@@ -47,13 +47,8 @@ def label_subset(
     Raises:
         UserError: a value out of range, or a class with fewer images than `samples_per_class`.
     """
-    if (fraction is None) == (samples_per_class is None):
-        raise UserError("give either a label fraction or a number of samples per class")
-    if fraction is not None and not 0.0 < fraction <= 1.0:
-        raise UserError(f"label fraction {fraction:g} is outside (0, 1]; 0.01 is one percent of the labels")
-    if samples_per_class is not None and samples_per_class < 1:
-        raise UserError(f"{samples_per_class} samples per class; give 1 or more")
-    # The classes are ranked by one permutation of the whole set, so the order does not depend on how many are kept.
+    check_budget(fraction, samples_per_class)
+    # One permutation ranks the images, however many are kept: so smaller subsets lie in larger ones.
     order = torch.randperm(labels.numel(), generator=torch.Generator().manual_seed(seed))
     shuffled = labels.cpu()[order]
     kept = []
@@ -73,11 +68,11 @@ def label_subset(
     return torch.cat(kept).sort().values.to(labels.device)
 
 
-def limited(images: ImageBatch, limit: int, seed: int) -> ImageBatch:
-    """About `limit` of the labelled images, drawn evenly from the classes; all of them when `limit` is 0."""
-    assert images.label is not None
-    if limit < 0:
-        raise UserError(f"a limit of {limit} images; give 1 or more, or 0 for all of them")
-    if limit == 0 or limit >= len(images):
-        return images
-    return images.select(label_subset(images.label, fraction=limit / len(images), seed=seed))
+def check_budget(fraction: float | None, samples_per_class: int | None) -> None:
+    """Raises UserError unless one of the two is given and within its range."""
+    if (fraction is None) == (samples_per_class is None):
+        raise UserError("give either a label fraction or a number of samples per class")
+    if fraction is not None and not 0.0 < fraction <= 1.0:
+        raise UserError(f"label fraction {fraction:g} is outside (0, 1]; 0.01 is one percent of the labels")
+    if samples_per_class is not None and samples_per_class < 1:
+        raise UserError(f"{samples_per_class} samples per class; give 1 or more")

@@ -14,8 +14,8 @@ from sslfast.models import Backbone, Classifier
 class Rotation(Method):
     """Says by which angle an image is rotated; every image of the batch is seen at all angles (section 3.1).
 
-    The recipe is that of section 4.1 up to 64 px (batch 128, learning rate 0.1, 100 epochs) and of section 4.2 above
-    (batch 192, learning rate 0.01, 30 epochs), with a cosine instead of the paper's steps of the learning rate.
+    The recipe is the CIFAR-10 one of section 4.1, with a cosine instead of the paper's steps of the learning rate. For
+    ImageNet section 4.2 has batches of 192, learning rate 0.01 and 30 epochs.
 
     Args:
         backbone: the encoder.
@@ -24,20 +24,20 @@ class Rotation(Method):
         angles: 2 (0 and 180 degrees), 4 (steps of 90) or 8 (steps of 45).
     """
 
+    recipe = {
+        "optimizer": "sgd",
+        "learning_rate": 0.1,
+        "momentum": 0.9,
+        "weight_decay": 5e-4,
+        "batch_size": 128,
+        "epochs": 100,
+        "schedule": "cosine",
+        "warmup_epochs": 0,
+    }
+
     def __init__(self, backbone: Backbone, image_size: int = 32, seed: int = 0, angles: int = 4) -> None:
         super().__init__(backbone, presets.rotation(image_size, angles), seed)
-        small = image_size <= presets.SMALL_IMAGE
         self.classifier = Classifier(backbone.num_features, angles)
-        self.recipe = {
-            "optimizer": "sgd",
-            "learning_rate": 0.1 if small else 0.01,
-            "momentum": 0.9,
-            "weight_decay": 5e-4,
-            "batch_size": 128 if small else 192,
-            "epochs": 100 if small else 30,
-            "schedule": "cosine",
-            "warmup_epochs": 0,
-        }
 
     def forward(self, views: Views) -> dict[str, Tensor]:
         images = torch.cat(views.tensors)

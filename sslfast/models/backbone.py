@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import timm
 import torch
@@ -29,10 +30,6 @@ class Backbone(nn.Module):
 
     def __init__(self, image_size: int, in_channels: int = 3) -> None:
         super().__init__()
-        if not 1 <= in_channels <= MAX_CHANNELS:
-            raise UserError(f"in_channels is {in_channels}; choose 1 to {MAX_CHANNELS}")
-        if image_size < 1:
-            raise UserError(f"image_size is {image_size}; choose the side of the views in pixels, at least 1")
         self.image_size = image_size
         self.in_channels = in_channels
 
@@ -71,6 +68,8 @@ class TimmBackbone(Backbone):
         UserError: the network has no feature map, or cannot take images of this size.
     """
 
+    network: Any  # timm's networks share their methods, but no class
+
     def __init__(self, network: nn.Module, image_size: int, in_channels: int = 3) -> None:
         super().__init__(image_size, in_channels)
         self.network = network
@@ -108,8 +107,13 @@ def build_backbone(name: str, image_size: int = 32, in_channels: int = 3) -> Bac
         in_channels: channels of the images, 1 to 16.
 
     Raises:
-        UserError: an unknown name (the message gives the nearest ones), or a size the network cannot take.
+        UserError: an unknown name (the message gives the nearest ones), channels outside 1 to 16, or a size the network
+            cannot take.
     """
+    if not 1 <= in_channels <= MAX_CHANNELS:
+        raise UserError(f"in_channels is {in_channels}; choose 1 to {MAX_CHANNELS}")
+    if image_size < 1:
+        raise UserError(f"image_size is {image_size}; choose the side of the views in pixels, at least 1")
     if name in registry.BACKBONES or ":" in name:
         backbone = registry.resolve("backbones", name)(image_size=image_size, in_channels=in_channels)
         if not isinstance(backbone, Backbone):

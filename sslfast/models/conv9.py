@@ -12,7 +12,7 @@ from sslfast.models.backbone import Backbone
 
 
 class ConvLayer(NamedTuple):
-    """One convolution: its kernel's side, its output channels and its stride; padded so that stride 1 keeps the size."""
+    """One convolution: kernel's side, output channels and stride; it is padded so that stride 1 keeps the size."""
 
     kernel: int
     channels: int

@@ -29,12 +29,16 @@ class MirroredDecoder(nn.Module):
         super().__init__()
         self.encoder_layers = tuple(layers)
         targets = [out_channels, *(layer.channels for layer in layers[:-1])]
-        self.convolutions = nn.ModuleList(
+        convolutions = [
             nn.ConvTranspose2d(
                 layer.channels, target, layer.kernel, layer.stride, padding=layer.kernel // 2, bias=position == 0
             )
             for position, (layer, target) in enumerate(zip(layers, targets, strict=True))
-        )
+        ]
+        # torch mistakes the output of a transposed convolution for its input and would make the pixels ten times too
+        # large; behind the other layers the batch norm rescales.
+        nn.init.kaiming_normal_(convolutions[0].weight, mode="fan_out", nonlinearity="linear")
+        self.convolutions = nn.ModuleList(convolutions)
         self.activations = nn.ModuleList(
             nn.Identity() if position == 0 else nn.Sequential(nn.BatchNorm2d(target), nn.ReLU(inplace=True))
             for position, target in enumerate(targets)
@@ -62,10 +66,11 @@ class MirroredDecoder(nn.Module):
 
 
 class UpsamplingDecoder(nn.Module):
-    """Doubles the feature map until it has the size of the image: nearest neighbours, 3x3 convolution, batch norm, ReLU.
+    """Doubles the feature map until it has the size of the image, with a convolution after each doubling.
 
-    Upsampling before an ordinary convolution avoids the checkerboard of transposed ones (Odena et al. 2016). Each stage
-    halves the channels, down to 32; a last 3x3 convolution gives the pixels, without limits.
+    A stage is nearest-neighbour upsampling, 3x3 convolution, batch norm and ReLU; upsampling first avoids the
+    checkerboard of transposed convolutions (Odena et al. 2016). Each stage halves the channels, down to 32; a last 3x3
+    convolution gives the pixels, without limits.
 
     Args:
         in_channels: channels of the feature map.

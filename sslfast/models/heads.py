@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 from sslfast.errors import UserError
@@ -27,7 +29,7 @@ class Projector(nn.Module):
                 raise UserError(f"{name} of the projector is {value}; it must be at least 1")
         widths = [in_features, *[hidden_features] * (num_layers - 1), out_features]
         modules: list[nn.Module] = []
-        for width, next_width in zip(widths, widths[1:], strict=False):
+        for width, next_width in pairwise(widths):
             # No bias: the batch norm behind it subtracts any.
             modules += [nn.Linear(width, next_width, bias=False), nn.BatchNorm1d(next_width), nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*modules[:-1])

@@ -23,9 +23,9 @@ def augment(
 ) -> Tensor:
     """Crops, resizes, flips, rotates, jitters, blurs, solarizes, corrupts and normalises every image by its own row.
 
-    In this order: crop and bilinear antialiased resize, horizontal flip, rotation (bilinear, zeros outside), brightness,
-    contrast, saturation and hue in the row's order, grayscale, gaussian blur (reflected edges), solarize, gaussian,
-    salt-and-pepper and masking noise, normalisation. Each step equals `torchvision.transforms.v2.functional` on float
+    In this order: crop and bilinear antialiased resize, horizontal flip, rotation (bilinear, zeros outside),
+    brightness, contrast, saturation and hue in the row's order, grayscale, gaussian blur (reflected edges), solarize,
+    gaussian, salt-and-pepper and masking noise, normalisation. Each step equals `torchvision.transforms.v2.functional` on float
     images in [0, 1]. Gray is 0.2989 R + 0.587 G + 0.114 B for three channels and the mean of the channels otherwise;
     hue acts on three channels only. Crops are cut to the image.
 
@@ -45,8 +45,8 @@ def augment(
         (B, channels, H, W) tensor of `dtype`. It carries no gradient: images are data.
 
     Raises:
-        RuntimeError: a wrong dtype, shape, device or range, or (on a CPU) an image that does not lie inside the storage;
-            on a GPU the view of such an image is NaN, because looking would make the host wait.
+        RuntimeError: a wrong dtype, shape, device or range, or (on a CPU) an image that does not lie inside the
+            storage; on a GPU the view of such an image is NaN, because looking would make the host wait.
     """
     return torch.ops.sslfast.augment(
         storage,

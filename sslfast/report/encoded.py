@@ -1,19 +1,21 @@
-"""The test images of a run and what its backbone makes of them."""
+"""Images of a run's data and what its backbone makes of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from sslfast import augment
-from sslfast.data import ImageBatch, build_source
+from sslfast.data import ImageBatch, Source, build_source
+from sslfast.errors import DataError, UserError
 from sslfast.evaluate.features import apply, evaluating
-from sslfast.train import Run
+from sslfast.train import Run, TrainConfig
 
-LIMIT = 1000  # test images: enough to see the classes, few enough for t-SNE to take seconds
+LEAST = 5  # images: of fewer there is nothing to see
+LIMIT = 1000  # images: enough to see the classes, few enough for t-SNE to take seconds
 
 
 @dataclass(frozen=True)
@@ -25,25 +27,54 @@ class Encoded:
         features: (N, D) float32, rows of length 1.
         labels: (N,) int64 classes, -1 where unknown, or None for unlabelled data.
         classes: names of the classes, or None.
+        split: the part of the data set they come from.
     """
 
     images: ImageBatch
     features: NDArray[np.float32]
     labels: NDArray[np.int64] | None
     classes: list[str] | None
+    split: str
 
 
 def encode(run: Run, limit: int = LIMIT) -> Encoded:
-    """The first `limit` test images of the run's data, through its backbone.
+    """The first `limit` images of the run's data, through its backbone: test images, or others where there are none.
 
     Raises:
-        UserError: the data or the backbone cannot be read.
+        UserError: the data or the backbone cannot be read, or the features show nothing.
     """
-    config = run.config
-    source = build_source(config.data, root=config.root, split="test", limit=limit, **config.data_options)
+    source, split = _source(run.config, limit)
     images = source.read()
-    backbone = run.backbone()
-    with evaluating(backbone):
-        features = apply(backbone, images, augment.presets.plain(config.image_size)[0], "cpu")
+    method = run.method()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    method.backbone.to(device)
+    with evaluating(method.backbone):
+        features = apply(method.backbone, images, method.evaluation_view, device)
+    unit = functional.normalize(features, dim=1).cpu().numpy()
+    _check(unit)
     labels = None if images.label is None or not (images.label >= 0).any() else images.label.numpy()
-    return Encoded(images, functional.normalize(features, dim=1).cpu().numpy(), labels, source.classes)
+    return Encoded(images, unit, labels, source.classes, split)
+
+
+def _source(config: TrainConfig, limit: int) -> tuple[Source, str]:
+    def build(split: str) -> Source:
+        options = {"limit": limit, "on_error": config.on_error, **config.data_options}
+        return build_source(config.data, root=config.root, split=split, **options)
+
+    try:
+        return build("test"), "test"
+    except DataError as error:
+        try:
+            return build(config.split), config.split  # a folder of unlabelled images has no test split
+        except DataError:
+            raise error from None
+
+
+def _check(features: NDArray[np.float32]) -> None:
+    """Raises a UserError for features from which nothing can be seen."""
+    if len(features) < LEAST:
+        raise UserError(f"{len(features)} images are too few to draw; {LEAST} or more are needed")
+    if not np.isfinite(features).all():
+        raise UserError("the encoder gives features that are not finite; look at the loss and lower the learning rate")
+    if np.ptp(features, axis=0).max() < 1e-6:
+        raise UserError("the encoder gives every image the same features: it has collapsed")

@@ -14,6 +14,7 @@ from torch import Tensor
 from sslfast.errors import DataError
 
 THUMBNAIL = 128  # longest side of a thumbnail in pixels
+PAGE_WIDTH = 1024  # pixels of a picture that the page shows in full
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class Picture:
     width: int
     height: int
 
+    @property
+    def zoom(self) -> int:
+        """How many pixels of the page one of the picture fills, so that small pictures can be seen."""
+        return max(1, min(4, PAGE_WIDTH // self.width))
+
 
 def read_pictures(folder: Path) -> list[Picture]:
     """The PNG files of a folder by name, the views first; none when there is no such folder.
@@ -46,9 +52,7 @@ def read_pictures(folder: Path) -> list[Picture]:
                 image.load()
                 width, height = image.size
         except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
-            raise DataError(
-                f"cannot read {path}: {error}; remove the file and write the report again"
-            ) from error
+            raise DataError(f"cannot read {path}: {error}; remove the file and write the report again") from error
         pictures.append(Picture(path.stem.replace("_", " ").capitalize(), _uri(data), width, height))
     return pictures
 

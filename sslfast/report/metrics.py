@@ -14,7 +14,8 @@ from sslfast.errors import DataError
 from sslfast.report import plots
 
 TITLES = {"loss": "Loss", "learning_rate": "Learning rate", "images_per_second": "Images per second"}
-POSITIONS = ("step", "epoch")
+POSITIONS = ("epoch", "step")  # what a row is for
+SHARE = "_share"  # ending of the columns that say how a step's time divides
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,12 @@ def read_metrics(path: Path) -> dict[str, NDArray[np.float64]]:
 
 
 def curves(columns: dict[str, NDArray[np.float64]]) -> list[Curve]:
-    """A curve over the optimiser steps for each logged quantity: loss, learning rate and speed first."""
-    quantities = [name for name, values in columns.items() if name not in POSITIONS and np.isfinite(values).any()]
+    """A curve over the epochs for each logged quantity: loss, learning rate and speed first."""
+    quantities = [
+        name
+        for name, values in columns.items()
+        if name not in POSITIONS and not name.endswith(SHARE) and np.isfinite(values).any()
+    ]
     order = list(TITLES)
     quantities.sort(key=lambda name: order.index(name) if name in order else len(order))
     position = next((name for name in POSITIONS if name in columns), None)
@@ -66,6 +71,15 @@ def curves(columns: dict[str, NDArray[np.float64]]) -> list[Curve]:
         alt = f"{title} over {position or 'row'}: from {finite[0]:.4g} to {finite[-1]:.4g}"
         result.append(Curve(title, plots.curve(x, values, x_label=position or "row", alt=alt), number(finite[-1])))
     return result
+
+
+def time_shares(columns: dict[str, NDArray[np.float64]]) -> dict[str, float]:
+    """Percent of the training time that each part of a step took, the mean over the rows."""
+    return {
+        name.removesuffix(SHARE): 100 * float(np.nanmean(values))
+        for name, values in columns.items()
+        if name.endswith(SHARE) and np.isfinite(values).any()
+    }
 
 
 def number(value: float) -> str:

@@ -6,18 +6,20 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import numpy as np
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 SERIES = 10  # colours of the page's palette: --series-0 to --series-9
 MARKERS = ("o", "s", "^")
 MAX_GROUPS = SERIES * len(MARKERS)  # 10 and 3 have no common factor: so many groups differ in colour or marker
+FEW_POINTS = 12  # so many points of a curve are marked
 MAX_POINTS = 300  # a longer curve is drawn as the mean and the range of as many bins
 
 # matplotlib writes hexadecimal colours only; these stand for the variables they are replaced by in the finished SVG.
@@ -27,7 +29,8 @@ _VARIABLES = {f"#0a0b{k:02x}": f"var(--series-{k})" for k in range(SERIES)} | {
     "#0a0cf2": "var(--other)",
 }
 _MUTED, _LINE, OTHER = "#0a0cf0", "#0a0cf1", "#0a0cf2"
-_STYLE = {
+_STYLE: Any = {  # matplotlib types the names of its parameters one by one
+    "svg.hashsalt": "sslfast",  # the same data gives the same page
     "svg.fonttype": "none",  # text stays text: it takes the page's font and can be searched
     "font.size": 9.0,
     "text.parse_math": False,
@@ -82,7 +85,9 @@ def curve(x: NDArray[np.float64], y: NDArray[np.float64], *, x_label: str, alt: 
             x, y = (np.array([part.mean() for part in parts]) for parts in bins)
             low, high = ([edge(part) for part in bins[1]] for edge in (np.min, np.max))
             axes.fill_between(x, low, high, color=series_colour(0), alpha=0.18, linewidth=0)
-        axes.plot(x, y, color=series_colour(0), linewidth=1.4, marker="o" if len(x) == 1 else "")
+        axes.plot(
+            x, y, color=series_colour(0), linewidth=1.4, marker="o" if len(x) <= FEW_POINTS else "", markersize=3.5
+        )
         axes.margins(x=0.02)
         return _svg(figure, alt)
 
@@ -103,9 +108,9 @@ def lines(series: Sequence[Series], *, x_label: str, y_label: str, log_x: bool, 
             )
         if log_x:
             axes.set_xscale("log")
-            axes.set_xticks(sorted({float(value) for line in series for value in line.x}))
+            axes.set_xticks(_spaced(sorted({float(value) for line in series for value in line.x})))
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.xaxis.set_minor_locator(NullLocator())
         return _svg(figure, alt)
 
 
@@ -142,6 +147,16 @@ def scatter(points: NDArray[np.float64], groups: NDArray[np.int64], *, alt: str)
 def marker(group: int) -> str:
     """The marker of a group: with its colour it tells MAX_GROUPS groups apart."""
     return MARKERS[group % len(MARKERS)] if group >= 0 else "o"
+
+
+def _spaced(values: list[float]) -> list[float]:
+    """The values, from the largest down, whose labels do not touch on a logarithmic axis."""
+    gap = 0.07 * np.log(values[-1] / values[0])
+    kept = values[-1:]
+    for value in reversed(values[:-1]):
+        if np.log(kept[0] / value) >= gap:
+            kept.insert(0, value)
+    return kept
 
 
 def _panel(x_label: str, y_label: str = "") -> tuple[Figure, Axes]:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-from sslfast.errors import UserError
 from sslfast.report import plots
 
 LARGEST_SHOWN = plots.SERIES  # of more classes than MAX_GROUPS, the largest ones that get a colour
@@ -54,14 +53,10 @@ def project(features: NDArray[np.float32], labels: NDArray[np.int64] | None, cla
     """PCA and t-SNE of features of length 1.
 
     Args:
-        features: (N, D) with rows of length 1.
+        features: (N, D), five rows or more, of length 1 and not all the same.
         labels: (N,) classes, -1 where unknown, or None.
         classes: names of the classes; numbers stand for them when absent.
-
-    Raises:
-        UserError: fewer than five images, features that are not finite, or all the same.
     """
-    check(features)
     groups, legend = group_classes(labels, classes, len(features))
     pca = PCA(n_components=2, random_state=0)
     plane = pca.fit_transform(features)
@@ -70,7 +65,7 @@ def project(features: NDArray[np.float32], labels: NDArray[np.int64] | None, cla
     reduced = PCA(n_components=min(50, *features.shape), random_state=0).fit_transform(features)
     perplexity = min(PERPLEXITY, (len(features) - 1) / 3)
     tsne = TSNE(perplexity=perplexity, init="pca", learning_rate="auto", random_state=0).fit_transform(reduced)
-    about = f"{len(features)} test images" + (f" of {len(legend)} classes" if legend else "")
+    about = f"{len(features)} images" + (f" of {len(legend)} classes" if legend else "")
     return Projection(
         pca=plots.scatter(plane, groups, alt=f"PCA of the features of {about}"),
         tsne=plots.scatter(tsne, groups, alt=f"t-SNE of the features of {about}"),
@@ -78,16 +73,6 @@ def project(features: NDArray[np.float32], labels: NDArray[np.int64] | None, cla
         legend=legend,
         count=len(features),
     )
-
-
-def check(features: NDArray[np.float32]) -> None:
-    """Raises a UserError for features from which nothing can be seen."""
-    if len(features) < 5:
-        raise UserError(f"{len(features)} test images are too few to draw; five or more are needed")
-    if not np.isfinite(features).all():
-        raise UserError("the encoder gives features that are not finite; look at the loss and lower the learning rate")
-    if np.ptp(features, axis=0).max() < 1e-6:
-        raise UserError("the encoder gives every image the same features: it has collapsed")
 
 
 def group_classes(

@@ -13,14 +13,15 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from sslfast import info
 from sslfast.errors import TrainingError, UserError
-from sslfast.report import encoded, images, metrics, neighbours, plots, projection, results
+from sslfast.evaluate.evaluation import RESULTS_FILE
+from sslfast.report import encoded, images, metrics, neighbours, projection, results
 from sslfast.train import Run, TrainConfig, load_run
+from sslfast.train.config import CONFIG_FILE
+from sslfast.train.log import METRICS_FILE
+from sslfast.train.run import PICTURES_FOLDER
 
-# Petroff's ten colours, chosen by measured preference and for colour-vision deficiencies (arXiv 2107.02270); on a dark
-# page the dark ones are lighter.
-PALETTE_LIGHT = "#3f90da #ffa90e #bd1f01 #94a4a2 #832db6 #a96b59 #e76300 #b9ac70 #717581 #92dadd".split()
-PALETTE_DARK = "#5aa5ea #ffb733 #f0533a #a9b8b6 #b36be0 #c98d7b #ff8a3c #cfc388 #8f95a3 #9be4e7".split()
 SMALL_IMAGE = 64  # images up to this side are enlarged with visible pixels rather than blurred
 
 T = TypeVar("T")
@@ -65,22 +66,20 @@ def write_report(run: Path) -> Path:
 
 
 def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("sslfast.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=False
-    )
+    return Environment(loader=PackageLoader("sslfast.report", "."), autoescape=True, undefined=StrictUndefined)
 
 
 def _content(folder: Path, run: Run) -> dict[str, Any]:
-    config = run.config
-    table = _section(results.read_results, folder / "results.json")
+    config, config_text = run.config, (folder / CONFIG_FILE).read_text(encoding="utf-8")
+    table = _section(results.read_results, folder / RESULTS_FILE)
     label_plots = _section(results.label_plots, table.content or [])
-    columns = _section(metrics.read_metrics, folder / "metrics.csv")
+    columns = _section(metrics.read_metrics, folder / METRICS_FILE)
     curves = Section(metrics.curves(columns.content)) if columns.content else Section(reason=columns.reason)
-    test = _section(encoded.encode, run)
-    plane: Section[projection.Projection] = Section(reason=test.reason)
-    rows: Section[list[neighbours.Row]] = Section(reason=test.reason)
-    if test.content is not None:
-        known = test.content
+    encoding = _section(encoded.encode, run)
+    plane: Section[projection.Projection] = Section(reason=encoding.reason)
+    rows: Section[list[neighbours.Row]] = Section(reason=encoding.reason)
+    if encoding.content is not None:
+        known = encoding.content
         plane = _section(projection.project, known.features, known.labels, known.classes)
         rows = _section(neighbours.nearest_rows, known.features, known.images, known.labels, known.classes)
     right, counted = neighbours.share_right(rows.content or [])
@@ -88,29 +87,29 @@ def _content(folder: Path, run: Run) -> dict[str, Any]:
     encoders = results.encoders(table.content or [])
     return {
         "config": config,
-        "config_text": (folder / "config.yaml").read_text(encoding="utf-8"),
+        "config_text": config_text,
         "facts": _facts(config),
         "tiles": _tiles(table.content or [], columns.content or {}),
         "results": table,
         "encoders": encoders,
+        "baselines": [name for name in encoders if name != "pretrained"] if "pretrained" in encoders else [],
         "legend": [(name, results.stroke(name)) for name in encoders],
         "label_plots": label_plots,
         "curves": curves,
-        "pictures": _section(images.read_pictures, folder / "pictures"),
+        "shares": metrics.time_shares(columns.content or {}),
+        "pictures": _section(images.read_pictures, folder / PICTURES_FOLDER),
+        "split": encoding.content.split if encoding.content else "",
         "projection": plane,
         "neighbours": rows,
         "neighbours_columns": neighbours.NEIGHBOURS + 1,
         "right": right,
         "known": counted,
-        "small_images": test.content is not None and int(test.content.images.sizes.max()) <= SMALL_IMAGE,
-        "machine": list(machine().items()),
+        "small_images": encoding.content is not None and int(encoding.content.images.sizes.max()) <= SMALL_IMAGE,
+        "machine": _machine(config_text),
         "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         "evaluate_command": f"sslfast evaluate {where}",
-        "pretrain_command": f"sslfast pretrain --config {shlex.quote(str(folder / 'config.yaml'))} --resume",
-        "repeat_command": f"sslfast pretrain --config {shlex.quote(str(folder / 'config.yaml'))} --out NEW_FOLDER",
-        "palette_light": PALETTE_LIGHT,
-        "palette_dark": PALETTE_DARK,
-        "series": plots.SERIES,
+        "pretrain_command": f"sslfast pretrain --resume --out {where}",
+        "repeat_command": f"sslfast pretrain --config {shlex.quote(str(folder / CONFIG_FILE))} --out NEW_FOLDER",
     }
 
 
@@ -134,15 +133,23 @@ def _facts(config: TrainConfig) -> list[str]:
     ]
 
 
+def _machine(config_text: str) -> list[tuple[str, str]]:
+    """Versions and machine now, and the versions that trained, with which config.yaml opens."""
+    first = config_text.partition("\n")[0]
+    trained = [("trained with", first.removeprefix("#").strip())] if first.startswith("#") else []
+    return trained + list(info.info().items())
+
+
 def _tiles(table: list[results.Group], columns: dict[str, Any]) -> list[dict[str, Any]]:
     """The figures a reader looks for first."""
     tiles = []
     for title, line in results.headlines(table)[:2]:
-        random = line.scores.get("random")
         note = ""
-        if random is not None and line.gain is not None:
-            relation = "above" if line.gain >= 0 else "below"
-            note = f"{abs(line.gain):.1f} points {relation} the random encoder ({random.top1:.1f} %)"
+        for baseline, name in (("scratch", "training from scratch"), ("random", "the random encoder")):
+            gain = line.gain(baseline)
+            if gain is not None:
+                relation = "above" if gain >= 0 else "below"
+                note = f"{abs(gain):.1f} points {relation} {name} ({line.scores[baseline].top1:.1f} %)"
         tiles.append(
             {"title": f"{title} top-1", "figure": f"{line.scores['pretrained'].top1:.1f} %", "note": note, "main": True}
         )

@@ -51,11 +51,10 @@ class Line:
         """The labels used, in words."""
         return f"{self.samples} per class" if self.samples is not None else f"{100 * self.fraction:g} %"
 
-    @property
-    def gain(self) -> float | None:
-        """Points of top-1 by which the pretrained encoder is above the random one."""
-        if "pretrained" in self.scores and "random" in self.scores:
-            return self.scores["pretrained"].top1 - self.scores["random"].top1
+    def gain(self, baseline: str) -> float | None:
+        """Points of top-1 by which the pretrained encoder is above `baseline`; None where one was not measured."""
+        if "pretrained" in self.scores and baseline in self.scores:
+            return self.scores["pretrained"].top1 - self.scores[baseline].top1
         return None
 
 
@@ -98,10 +97,7 @@ def read_results(path: Path) -> list[Group]:
         ) from error
     known = list(PROTOCOLS)
     order = sorted(groups, key=lambda name: known.index(name) if name in known else len(known))
-    return [
-        Group(name, sorted(groups[name].values(), key=lambda line: (line.samples is None, line.samples or 0, line.fraction)))
-        for name in order
-    ]
+    return [Group(name, sorted(groups[name].values(), key=_amount)) for name in order]
 
 
 def encoders(groups: Iterable[Group]) -> list[str]:
@@ -152,3 +148,8 @@ def stroke(encoder: str) -> dict[str, str]:
 
 def _style(encoder: str) -> dict[str, Any]:
     return STYLES.get(encoder, {"colour": 4, "marker": "s", "dash": ":"})
+
+
+def _amount(line: Line) -> tuple[bool, int, float]:
+    """Sorts lines by their labels: samples per class first, then fractions."""
+    return line.samples is None, line.samples or 0, line.fraction

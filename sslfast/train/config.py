@@ -6,7 +6,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 import yaml
@@ -25,7 +25,7 @@ DEFAULTS: dict[str, Any] = {
     "split": "train",
     "data_options": {},
     "limit": 0,
-    "on_error": "stop",
+    "on_error": "raise",
     "backbone": "resnet18",
     "image_size": 32,
     "epochs": 200,
@@ -63,8 +63,8 @@ class TrainConfig:
         root: folder or file of the data, where the source needs one.
         split: part of the data set; "train".
         data_options: the source's own options.
-        limit: train on that many images, drawn from the whole split by the seed so that classes mix; 0, all.
-        on_error: a corrupt image stops the run ("stop"), or is left out and counted ("skip"); "stop".
+        limit: train on the first so many images, which hold all classes (every source sees to that); 0, all.
+        on_error: a corrupt image ends the run ("raise"), or is left out and counted ("skip"); "raise".
         backbone: a name of `sslfast list backbones`, or of a timm model; "resnet18".
         image_size: side of the views in pixels, 32; images of other sizes are scaled, smaller ones up.
         out: the run folder; "runs/<method>".
@@ -96,7 +96,7 @@ class TrainConfig:
     split: str = LATER
     data_options: dict[str, Any] = LATER
     limit: int = LATER
-    on_error: Literal["stop", "skip"] = LATER
+    on_error: Literal["raise", "skip"] = LATER
     backbone: str = LATER
     image_size: int = LATER
     out: str = LATER
@@ -142,14 +142,24 @@ def resolve(config: TrainConfig, saved: TrainConfig | None = None) -> TrainConfi
     recipe = dict(registry.resolve("methods", given["method"]).recipe)
     known = {field.name for field in fields(TrainConfig)}
     for name in recipe.keys() - known:
-        raise UserError(f"the recipe of method {given['method']!r} sets {name!r}; {registry.nearest(name, sorted(known))}")
+        raise UserError(
+            f"the recipe of method {given['method']!r} sets {name!r}; {registry.nearest(name, sorted(known))}"
+        )
+    optimizer = recipe.get("optimizer")
+    if "learning_rate" in recipe and "learning_rate" not in given and given.get("optimizer", optimizer) != optimizer:
+        raise UserError(
+            f"the learning rate {recipe['learning_rate']} of method {given['method']!r} is meant for {optimizer}; "
+            f"set --learning-rate for {given['optimizer']}"
+        )
+    if given.get("schedule") == "plateau":
+        recipe.pop("warmup_epochs", None)  # it goes with the recipe's own schedule
     values = {**DEFAULTS, "out": f"runs/{given['method'].replace(':', '.')}", **recipe, **given}
     values.setdefault("precision", "bf16-mixed" if _on_cuda(values["device"]) else "32-true")
     return _checked(TrainConfig(**values))
 
 
 def accelerator(config: TrainConfig) -> str:
-    """ "cuda" or "cpu": the kind of device a resolved configuration computes on."""
+    """The kind of device a resolved configuration computes on: "cuda" or "cpu"."""
     return "cuda" if _on_cuda(config.device) else "cpu"
 
 
@@ -169,7 +179,9 @@ def read_config(path: Path) -> TrainConfig:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UserError(f"{path.parent} is no run folder: it has no {path.name}; name a folder that pretrain made") from error
+        raise UserError(
+            f"{path.parent} is no run folder: it has no {path.name}; name a folder that pretrain made"
+        ) from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"cannot read {path}: {error}; restore the file or start the run again") from error
     if not isinstance(values, dict):
@@ -205,9 +217,9 @@ def _check_same_run(given: dict[str, Any], saved: TrainConfig) -> None:
 
 def _checked(config: TrainConfig) -> TrainConfig:
     for name, type_ in get_type_hints(TrainConfig).items():
-        choices, value = get_args(type_), getattr(config, name)
-        if choices and isinstance(choices[0], str) and type_ is not dict and value not in choices and name != "root":
-            raise UserError(f"{name} is {value!r}; {registry.nearest(str(value), list(choices))}")
+        value = getattr(config, name)
+        if get_origin(type_) is Literal and value not in get_args(type_):
+            raise UserError(f"{name} is {value!r}; {registry.nearest(str(value), list(get_args(type_)))}")
     at_least = {"epochs": 1, "batch_size": 1, "accumulate": 1, "devices": 1, "nodes": 1, "checkpoint_every": 1}
     at_least |= {"image_size": 1, "limit": 0, "max_steps": 0, "learning_rate": 0, "momentum": 0, "weight_decay": 0}
     at_least |= {"warmup_epochs": 0, "clip_norm": 0, "seed": 0}
@@ -218,7 +230,9 @@ def _checked(config: TrainConfig) -> TrainConfig:
     if config.seed >= 2**31:
         raise UserError(f"seed is {config.seed}; it must be less than 2^31")
     if config.warmup_epochs and config.schedule == "plateau":
-        raise UserError("warmup_epochs needs a cosine or constant schedule; plateau follows the loss from the first step")
+        raise UserError(
+            "warmup_epochs needs a cosine or constant schedule; plateau follows the loss from the first step"
+        )
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("device is 'cuda' and torch finds no CUDA device; use --device cpu, or check `sslfast info`")
     if config.precision == "16-mixed" and accelerator(config) == "cpu":

@@ -66,7 +66,7 @@ def linear_warmup(step: int, warmup: int) -> float:
 
 
 def cosine(step: int, steps: int, warmup: int = 0) -> float:
-    """Factor of the learning rate at `step` of `steps`: linear warm-up, then half a cosine from 1 to 0 (SGDR, eq. 5)."""
+    """Factor of the learning rate at `step` of `steps`: linear warm-up, then half a cosine to 0 (SGDR 2017, eq. 5)."""
     if step < warmup:
         return linear_warmup(step, warmup)
     return 0.5 * (1.0 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))

@@ -20,7 +20,8 @@ SSLFAST_SHARED T larger(T a, T b) {
 }
 SSLFAST_SHARED float clamp01(float x) { return smaller(larger(x, 0.0f), 1.0f); }
 
-// --- crop and resize --------------------------------------------------------------------------------------------------
+// --- crop and resize
+// --------------------------------------------------------------------------------------------------
 
 struct Crop {
   int top, left, height, width;
@@ -31,7 +32,8 @@ SSLFAST_SHARED Crop crop_of(const AugmentParams& params, int image_height, int i
   Crop crop;
   crop.top = static_cast<int>(smaller(larger(params.crop_top, 0.0f), static_cast<float>(image_height - 1)));
   crop.left = static_cast<int>(smaller(larger(params.crop_left, 0.0f), static_cast<float>(image_width - 1)));
-  crop.height = static_cast<int>(smaller(larger(params.crop_height, 1.0f), static_cast<float>(image_height - crop.top)));
+  crop.height =
+      static_cast<int>(smaller(larger(params.crop_height, 1.0f), static_cast<float>(image_height - crop.top)));
   crop.width = static_cast<int>(smaller(larger(params.crop_width, 1.0f), static_cast<float>(image_width - crop.left)));
   return crop;
 }
@@ -74,7 +76,8 @@ SSLFAST_SHARED ResizeWindow resize_window(const ResizeAxis& axis, int i) {
   return window;
 }
 
-// --- rotation ---------------------------------------------------------------------------------------------------------
+// --- rotation
+// ---------------------------------------------------------------------------------------------------------
 
 // Rotation about the centre of a view: where pixel (x, y) of the result comes from.
 struct Rotation {
@@ -107,7 +110,8 @@ SSLFAST_SHARED bool has_rotation(const AugmentParams& params) {
 SSLFAST_SHARED float sample(const float* plane, int height, int width, float x, float y) {
   const float left = floorf(x), top = floorf(y);
   const float fx = x - left, fy = y - top;
-  if (!(left >= -1.0f && top >= -1.0f && left < static_cast<float>(width) && top < static_cast<float>(height))) return 0.0f;
+  if (!(left >= -1.0f && top >= -1.0f && left < static_cast<float>(width) && top < static_cast<float>(height)))
+    return 0.0f;
   const int x0 = static_cast<int>(left), y0 = static_cast<int>(top);
   float value = 0.0f;
   for (int dy = 0; dy < 2; ++dy) {
@@ -127,7 +131,8 @@ SSLFAST_SHARED float rotated_sample(const float* plane, int height, int width, c
   return sample(plane, height, width, source_x, source_y);
 }
 
-// --- colour -----------------------------------------------------------------------------------------------------------
+// --- colour
+// -----------------------------------------------------------------------------------------------------------
 
 enum ColorStep : int { step_brightness = 0, step_contrast = 1, step_saturation = 2, step_hue = 3 };
 
@@ -193,7 +198,8 @@ SSLFAST_SHARED void shift_hue(float& r, float& g, float& b, float shift) {
   b = hsv_channel(1.0f, h6, value, chroma);
 }
 
-// --- blur -------------------------------------------------------------------------------------------------------------
+// --- blur
+// -------------------------------------------------------------------------------------------------------------
 
 // Half width of the gaussian that can be felt in float32: beyond 6 sigma its weights are under 2e-8.
 SSLFAST_SHARED int blur_radius(const AugmentParams& params) {
@@ -214,7 +220,8 @@ SSLFAST_SHARED int reflect(int i, int size) {
   return i;
 }
 
-// --- solarize and noise -----------------------------------------------------------------------------------------------
+// --- solarize and noise
+// -----------------------------------------------------------------------------------------------
 
 SSLFAST_SHARED float solarize(float value, float threshold) { return value >= threshold ? 1.0f - value : value; }
 

@@ -45,8 +45,19 @@ SSLFAST_SHARED double exact_exp(double x) {
   double r = fma(n, -6.93147180369123816490e-01, x);
   r = fma(n, -1.90821492927058770002e-10, r);
   double p = 1.0 / 6227020800.0;
-  const double inverse_factorials[] = {1.0 / 479001600.0, 1.0 / 39916800.0, 1.0 / 3628800.0, 1.0 / 362880.0, 1.0 / 40320.0,
-                                       1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0};
+  const double inverse_factorials[] = {1.0 / 479001600.0,
+                                       1.0 / 39916800.0,
+                                       1.0 / 3628800.0,
+                                       1.0 / 362880.0,
+                                       1.0 / 40320.0,
+                                       1.0 / 5040.0,
+                                       1.0 / 720.0,
+                                       1.0 / 120.0,
+                                       1.0 / 24.0,
+                                       1.0 / 6.0,
+                                       0.5,
+                                       1.0,
+                                       1.0};
   for (double coefficient : inverse_factorials) p = fma(p, r, coefficient);
   return ldexp(p, static_cast<int>(n));
 }
@@ -74,8 +85,8 @@ SSLFAST_SHARED void center_crop(AugmentParams& out, double image_height, double 
   set_crop(out, rint((image_height - height) * 0.5), rint((image_width - width) * 0.5), height, width);
 }
 
-// Random-resized-crop (Szegedy et al. 2015; sampling rule of torchvision's RandomResizedCrop): area and log aspect ratio
-// are uniform; ten tries to fit, then the central crop of the nearest allowed ratio.
+// Random-resized-crop (Szegedy et al. 2015; sampling rule of torchvision's RandomResizedCrop): area and log aspect
+// ratio are uniform; ten tries to fit, then the central crop of the nearest allowed ratio.
 SSLFAST_SHARED void random_crop(AugmentParams& out, const ViewFields& spec, const DrawStream& stream, int64_t index,
                                 double image_height, double image_width) {
   const double area = image_height * image_width;

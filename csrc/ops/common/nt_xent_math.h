@@ -10,7 +10,8 @@
 namespace sslfast {
 
 // Unit vectors have similarities of at most 1 / temperature. Down to this temperature that bound serves as the shift of
-// the log-sum-exp: the smallest term, exp(-2 / 0.03) = 1e-29, is still a normal float32. Below, the running maximum does.
+// the log-sum-exp: the smallest term, exp(-2 / 0.03) = 1e-29, is still a normal float32. Below, the running maximum
+// does.
 SSLFAST_SHARED bool nt_xent_constant_shift(double temperature) { return temperature >= 0.03; }
 
 // Starting value of a running maximum: finite, so that excluded logits (-inf) minus it are -inf and not NaN.
@@ -29,7 +30,7 @@ SSLFAST_SHARED float nt_xent_exp(float x) {
   const float shifted = clamped * 1.44269504f + magic;
   const float whole = shifted - magic;
   const float rest = (clamped - whole * 0.693359375f) + whole * 2.12194440e-4f;  // log 2 in two parts
-  float series = 1.98412698e-4f;                                                // 1 / 7!
+  float series = 1.98412698e-4f;                                                 // 1 / 7!
   series = series * rest + 1.38888889e-3f;
   series = series * rest + 8.33333333e-3f;
   series = series * rest + 4.16666667e-2f;

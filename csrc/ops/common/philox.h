@@ -11,7 +11,9 @@ struct Philox {
   uint32_t word[4];
 
   // Word i by selection: an index known only at run time would send the array to local memory on a GPU.
-  SSLFAST_HOST_DEVICE uint32_t at(uint32_t i) const { return i < 2 ? (i == 0 ? word[0] : word[1]) : (i == 2 ? word[2] : word[3]); }
+  SSLFAST_HOST_DEVICE uint32_t at(uint32_t i) const {
+    return i < 2 ? (i == 0 ? word[0] : word[1]) : (i == 2 ? word[2] : word[3]);
+  }
 };
 
 SSLFAST_SHARED Philox philox(uint64_t key, uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3) {

@@ -3,32 +3,41 @@
 
 namespace sslfast {
 
+// clang-format off
+
 // One row an image and view: what was drawn. All float32.
-#define SSLFAST_AUGMENT_COLUMNS(X)                                                        \
-  X(crop_top) X(crop_left) X(crop_height) X(crop_width) /* pixels of the stored image */  \
-  X(hflip)                                              /* 0 or 1 */                      \
-  X(rotation)                                           /* degrees, counter-clockwise */  \
+#define SSLFAST_AUGMENT_COLUMNS(X)                                                           \
+  X(crop_top) X(crop_left) X(crop_height) X(crop_width) /* pixels of the stored image */     \
+  X(hflip)                                              /* 0 or 1 */                         \
+  X(rotation)                                           /* degrees, counter-clockwise */     \
   X(rotation_zoom)                                      /* magnification about the centre */ \
-  X(brightness) X(contrast) X(saturation)               /* factors, 1 leaves as is */     \
-  X(hue)                                                /* turns, 0 leaves as is */       \
-  X(jitter_order) /* 0 … 23: which permutation of the four above, in lexicographic order */ \
-  X(grayscale)                                          /* 0 or 1 */                      \
-  X(blur_sigma)                                         /* pixels, 0 is off */            \
-  X(blur_kernel)                                        /* odd width in pixels */         \
-  X(solarize_threshold)                                 /* in [0, 1]; above 1 is off */   \
-  X(noise_gaussian)                                     /* standard deviation */          \
+  X(brightness) X(contrast) X(saturation)               /* factors, 1 leaves as is */        \
+  X(hue)                                                /* turns, 0 leaves as is */          \
+  X(jitter_order)          /* 0 … 23: permutation of the four above, lexicographic */        \
+  X(grayscale)                                          /* 0 or 1 */                         \
+  X(blur_sigma)                                         /* pixels, 0 is off */               \
+  X(blur_kernel)                                        /* odd width in pixels */            \
+  X(solarize_threshold)                                 /* in [0, 1]; above 1 is off */      \
+  X(noise_gaussian)                                     /* standard deviation */             \
   X(noise_salt_pepper) X(noise_masking)                 /* fractions of the pixels */
 
 // One row a view: what to draw from. All float64; the meaning is sslfast.augment.ViewSpec's.
-#define SSLFAST_VIEW_FIELDS(X)                                                            \
-  X(view_height) X(view_width)                                                            \
-  X(random_crop) X(crop_scale_low) X(crop_scale_high) X(crop_log_ratio_low) X(crop_log_ratio_high) \
-  X(center_fraction) X(hflip) X(rotation_count)                                           \
-  X(rotation_0) X(rotation_1) X(rotation_2) X(rotation_3) X(rotation_4) X(rotation_5) X(rotation_6) X(rotation_7) \
-  X(rotation_8) X(rotation_9) X(rotation_10) X(rotation_11) X(rotation_12) X(rotation_13) X(rotation_14) X(rotation_15) \
-  X(rotation_zoom) X(jitter) X(brightness) X(contrast) X(saturation) X(hue) X(grayscale)  \
-  X(blur) X(blur_sigma_low) X(blur_sigma_high) X(blur_kernel) X(solarize) X(solarize_threshold) \
+#define SSLFAST_VIEW_FIELDS(X)                                                                 \
+  X(view_height) X(view_width)                                                                 \
+  X(random_crop) X(crop_scale_low) X(crop_scale_high)                                          \
+  X(crop_log_ratio_low) X(crop_log_ratio_high) X(center_fraction)                              \
+  X(hflip)                                                                                     \
+  X(rotation_count)                                                                            \
+  X(rotation_0) X(rotation_1) X(rotation_2) X(rotation_3) X(rotation_4) X(rotation_5)          \
+  X(rotation_6) X(rotation_7) X(rotation_8) X(rotation_9) X(rotation_10) X(rotation_11)        \
+  X(rotation_12) X(rotation_13) X(rotation_14) X(rotation_15) X(rotation_zoom)                 \
+  X(jitter) X(brightness) X(contrast) X(saturation) X(hue)                                     \
+  X(grayscale)                                                                                 \
+  X(blur) X(blur_sigma_low) X(blur_sigma_high) X(blur_kernel)                                  \
+  X(solarize) X(solarize_threshold)                                                            \
   X(noise_gaussian) X(noise_salt_pepper) X(noise_masking)
+
+// clang-format on
 
 #define SSLFAST_FLOAT_MEMBER(name) float name;
 #define SSLFAST_DOUBLE_MEMBER(name) double name;

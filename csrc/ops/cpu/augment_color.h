@@ -22,7 +22,7 @@ struct ColorBlock {
 
 inline void block_gray(const ColorBlock& block, float* __restrict gray) {
   if (block.channels == 3) {
-    const float *__restrict r = block.channel(0), *__restrict g = block.channel(1), *__restrict b = block.channel(2);
+    const float* __restrict r = block.channel(0), * __restrict g = block.channel(1), * __restrict b = block.channel(2);
 #pragma omp simd
     for (int i = 0; i < block.n; ++i) gray[i] = gray_of(r[i], g[i], b[i]);
     return;
@@ -57,7 +57,7 @@ inline void block_blend_gray(const ColorBlock& block, float factor) {
 
 inline void block_hue(const ColorBlock& block, float shift) {
   if (block.channels != 3) return;
-  float *__restrict r = block.channel(0), *__restrict g = block.channel(1), *__restrict b = block.channel(2);
+  float* __restrict r = block.channel(0), * __restrict g = block.channel(1), * __restrict b = block.channel(2);
 #pragma omp simd
   for (int i = 0; i < block.n; ++i) {
     float red = r[i], green = g[i], blue = b[i];
@@ -121,7 +121,8 @@ inline void jitter_colors(float* planes, int64_t pixels, int channels, const Aug
     });
     gray_mean = static_cast<float>(sum / static_cast<double>(pixels));
   }
-  const bool jitter = params.brightness != 1.0f || params.contrast != 1.0f || params.saturation != 1.0f || params.hue != 0.0f;
+  const bool jitter =
+      params.brightness != 1.0f || params.contrast != 1.0f || params.saturation != 1.0f || params.hue != 0.0f;
   const bool gray = params.grayscale != 0.0f;
   if (!jitter && !gray) return;
   for_each_block(planes, pixels, channels, [&](const ColorBlock& block) {

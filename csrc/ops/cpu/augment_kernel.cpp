@@ -79,7 +79,8 @@ void resize(const AugmentArgs& args, int64_t b, const AugmentParams& params, Wor
   const ResizeAxis horizontal = resize_axis(crop.width, width);
   const int taps = horizontal_taps(horizontal, width, params.hflip != 0.0f, work);
   const int64_t stride = static_cast<int64_t>(image_width) * channels;
-  const uint8_t* source = args.storage + args.offsets[b] + crop.top * stride + static_cast<int64_t>(crop.left) * channels;
+  const uint8_t* source =
+      args.storage + args.offsets[b] + crop.top * stride + static_cast<int64_t>(crop.left) * channels;
 
   std::vector<const uint8_t*> rows(static_cast<size_t>(2.0f * vertical.support) + 2);
   std::vector<float> weights(rows.size());

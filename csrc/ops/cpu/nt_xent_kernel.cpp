@@ -41,7 +41,8 @@ struct Exclusions {
   }
 };
 
-// --- forward ----------------------------------------------------------------------------------------------------------
+// --- forward
+// ----------------------------------------------------------------------------------------------------------
 
 // Adds exp(logit - shift) of one tile to the sums of its rows, and of its columns where `column_sums` are given.
 template <class T>
@@ -127,8 +128,8 @@ void forward(const NtXentForwardArgs<T>& args) {
   const Exclusions excluded{args.excluded, args.exclusions};
   const int64_t row_blocks = block_count(args.rows);
   const int64_t column_blocks = block_count(args.columns);
-  const T start = nt_xent_constant_shift(args.temperature) ? static_cast<T>(1 / args.temperature)
-                                                           : nt_xent_no_maximum<T>();
+  const T start =
+      nt_xent_constant_shift(args.temperature) ? static_cast<T>(1 / args.temperature) : nt_xent_no_maximum<T>();
   // A block's rows are followed by room for the rows and columns that round it up to whole tiles.
   const int64_t edge = block_rows(args.rows) + tile_columns<T> + tile_rows;
   const Scratch<NtXentSum<T>> partial(row_blocks * column_blocks * edge);
@@ -164,7 +165,8 @@ void forward(const NtXentForwardArgs<T>& args) {
   });
 }
 
-// --- backward ---------------------------------------------------------------------------------------------------------
+// --- backward
+// ---------------------------------------------------------------------------------------------------------
 
 constexpr int64_t weight_rows = 96;  // rows of similarity weights that are held at a time, in the second cache
 
@@ -172,7 +174,7 @@ constexpr int64_t weight_rows = 96;  // rows of similarity weights that are held
 template <class T>
 struct Side {
   const Operand<T>& operand;
-  const T* grad;   // null: owns no losses
+  const T* grad;  // null: owns no losses
   const T* shift;
 };
 

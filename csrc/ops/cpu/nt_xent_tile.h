@@ -1,5 +1,5 @@
-// Small matrix products on registers, for every instruction set: gcc's vector types keep the sums of a tile in registers.
-// Everything is local to the including file, because that file is compiled once per instruction set.
+// Small matrix products on registers, for every instruction set: gcc's vector types keep the sums of a tile in
+// registers. Everything is local to the including file, because that file is compiled once per instruction set.
 #pragma once
 
 #include <cstdint>

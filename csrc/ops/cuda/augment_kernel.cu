@@ -96,8 +96,8 @@ __device__ void jitter_pixel(const View& view, int p, int step, float gray_mean)
     }
     return;
   }
-  const float factor = step == step_brightness ? params.brightness
-                                               : (step == step_contrast ? params.contrast : params.saturation);
+  const float factor =
+      step == step_brightness ? params.brightness : (step == step_contrast ? params.contrast : params.saturation);
   if (factor == 1.0f) return;
   const float other = step == step_brightness ? 0.0f : (step == step_contrast ? gray_mean : gray_at(view, p));
   for (int c = 0; c < view.args.channels; ++c) pixel[c * view.pixels] = blend(pixel[c * view.pixels], other, factor);
@@ -140,7 +140,8 @@ __device__ void jitter_colors(const View& view) {
 }
 
 // One axis of the separable blur; `step` is the distance of neighbours in memory.
-__device__ void blur_axis(const View& view, const float* in, float* out, int radius, float inverse_sum, bool horizontal) {
+__device__ void blur_axis(const View& view, const float* in, float* out, int radius, float inverse_sum,
+                          bool horizontal) {
   const int width = view.args.width;
   const int size = horizontal ? width : view.args.height;
   const int step = horizontal ? 1 : width;
@@ -185,7 +186,7 @@ __device__ void store(const View& view, bool valid) {
 
 template <class T>
 __global__ void __launch_bounds__(threads) augment(AugmentArgs args, float* scratch) {
-  extern __shared__ float shared[];
+  SSLFAST_DYNAMIC_SHARED(float, shared);
   const int64_t pixels = static_cast<int64_t>(args.height) * args.width;
   float* planes = scratch == nullptr ? shared : scratch + blockIdx.x * 2 * pixels * args.channels;
   for (int64_t b = blockIdx.x; b < args.count; b += gridDim.x) {

@@ -85,7 +85,7 @@ class Folder:
         folders = split_folders(self.root)
         if folders and split not in folders:
             wanted = " or ".join(f"{name}/" for name in SPLITS[split])
-            raise DataError(f"{self.root} has {_listed(folders.values())} but no {wanted}, so there is no split {split!r}")
+            raise DataError(f"{self.root} has {_listed(folders.values())} but no {wanted}: no split {split!r}")
         if not folders and split != "train":
             raise DataError(
                 f"{self.root} is not divided into splits, so there is no split {split!r}; "
@@ -137,7 +137,7 @@ class Folder:
         known = {name: label for label, name in enumerate(self.classes)}
         unknown = sorted(set(top) - set(known))
         if unknown:
-            raise DataError(f"{folder / unknown[0]} is not one of the classes {_listed(self.classes)}; move it elsewhere")
+            raise DataError(f"{folder / unknown[0]} is none of the classes {_listed(self.classes)}; move it elsewhere")
         label = np.array([known[name] for name in top], dtype=np.int64)
         turn = np.empty_like(label)
         for value in range(len(self.classes)):

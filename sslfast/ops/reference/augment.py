@@ -46,7 +46,7 @@ def augment(
 def augment_image(image: Tensor, row: dict[str, float], noise_key: int, size: tuple[int, int]) -> Tensor:
     """One (C, H, W) float image in [0, 1] to its view before normalisation, by one row of the table."""
     crop = (int(row["crop_top"]), int(row["crop_left"]), int(row["crop_height"]), int(row["crop_width"]))
-    view = F.resized_crop(image, *crop, list(size), InterpolationMode.BILINEAR, antialias=True)
+    view = resized_crop(image, crop, size)
     if row["hflip"]:
         view = F.horizontal_flip(view)
     if row["rotation"] or row["rotation_zoom"] != 1:
@@ -62,6 +62,14 @@ def augment_image(image: Tensor, row: dict[str, float], noise_key: int, size: tu
         view = blur(view, int(row["blur_kernel"]), row["blur_sigma"])
     view = torch.where(view >= row["solarize_threshold"], 1 - view, view)
     return pixel_noise(view, noise_key, row["noise_gaussian"], row["noise_salt_pepper"], row["noise_masking"])
+
+
+def resized_crop(image: Tensor, crop: tuple[int, int, int, int], size: tuple[int, int]) -> Tensor:
+    """torchvision's crop and resize; a view one pixel wide is made on its side, because torch 2.11 gets those wrong."""
+    top, left, height, width = crop
+    if size[0] > 1 and size[1] == 1:
+        return resized_crop(image.mT, (left, top, width, height), (1, size[0])).mT
+    return F.resized_crop(image, *crop, list(size), InterpolationMode.BILINEAR, antialias=True)
 
 
 def blur(view: Tensor, kernel: int, sigma: float) -> Tensor:

@@ -36,7 +36,9 @@ def draw_row(spec: ViewSpec, words, height: int, width: int) -> dict[str, float]
     def uniform(word: int, low: float = 0.0, high: float = 1.0) -> float:
         return low + word * 2.0**-32 * (high - low)
 
-    row = dict(zip(("crop_top", "crop_left", "crop_height", "crop_width"), _crop(spec, words, height, width), strict=True))
+    row = dict(
+        zip(("crop_top", "crop_left", "crop_height", "crop_width"), _crop(spec, words, height, width), strict=True)
+    )
     flip, angle = words(10)[:2]
     gates, factors, order, filters = words(11), words(12), words(13), words(14)
     row["hflip"] = float(uniform(flip) < spec.hflip)

@@ -1,0 +1,245 @@
+"""evaluate: measures the backbone of a run by several protocols, label budgets and baselines."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sslfast import registry
+from sslfast.data import ImageBatch, build_source
+from sslfast.errors import UserError
+from sslfast.evaluate.features import Encoder
+from sslfast.evaluate.results import Row, Scores, merge_rows
+from sslfast.evaluate.subsets import check_budget, label_subset, labelled
+from sslfast.models import build_backbone
+from sslfast.train import Run, load_run
+from sslfast.train.run import build_method
+
+RESULTS_FILE = "results.json"
+GIVEN = ("encoder", "subset")  # what evaluate passes to every protocol; its other parameters are options
+
+
+def evaluate(
+    run: Path,
+    protocols: Sequence[str] = ("knn", "linear"),
+    label_fractions: Sequence[float] = (1.0,),
+    samples_per_class: Sequence[int] = (),
+    baselines: bool = True,
+    baseline_backbone: str = "resnet18",
+    epochs: int | None = None,
+    protocol_options: Mapping[str, Mapping[str, Any]] | None = None,
+    data: str | None = None,
+    root: str | None = None,
+    data_options: Mapping[str, Any] | None = None,
+    train_split: str = "train",
+    test_split: str = "test",
+    limit_train: int = 0,
+    limit_test: int = 0,
+    device: str = "auto",
+    seed: int = 0,
+) -> list[Row]:
+    """Measures how well the backbone of a run classifies, and writes the rows to the run's results.json.
+
+    Each protocol is run with each label budget (the fractions, then the samples per class) on the pretrained encoder
+    and on its baseline: the same encoder before training, or, for a protocol that trains the whole network,
+    `baseline_backbone` trained from scratch on the same labels. A row replaces the earlier one of the same protocol,
+    encoder and labels; it is written as soon as it is measured. The same seed gives the same rows on the same machine.
+
+    Args:
+        run: folder that `sslfast pretrain` made.
+        protocols: names of `sslfast list protocols`, or your own as "module:function", called with
+            (encoder: Encoder, subset: (n,) int64 positions of the training images it may use, **options) -> Scores.
+        label_fractions: parts of every class's labels to use, each in (0, 1].
+        samples_per_class: numbers of labels of every class to use.
+        baselines: measure the baselines, too.
+        baseline_backbone: network that is trained from scratch.
+        epochs: passes over the labels, for the protocols that train with mini-batches; absent, each has its own.
+        protocol_options: options of each protocol by its name, such as {"knn": {"neighbours": 20}}.
+        data: another data set than the run's, as in `pretrain`; its root and options are then taken from here only.
+        root: folder of the data, when it is not where it was in training.
+        data_options: options of the source, instead of the run's.
+        train_split, test_split: parts of the data set to learn from and to measure on.
+        limit_train, limit_test: use only the first so many images of each, which hold all classes; 0, all.
+        device: auto, cpu or cuda.
+        seed: of the label subsets and of what the protocols draw.
+
+    Returns:
+        One row for each protocol, labels and encoder, in that order: `protocol`, `encoder` ("pretrained", "random" or
+        "scratch"), `label_fraction` or else `samples_per_class` (the other is None), `top1` and `top5` in percent,
+        `seconds` (with the features, where the row is the first to need them), `train_images`, `test_images`, `seed`,
+        and what the protocol adds.
+
+    Raises:
+        UserError: an unknown name or option, or a value outside its range; data without labels or with one class only.
+        DataError: the data, or results.json, cannot be read.
+        TrainingError: a network diverged, or results.json cannot be written.
+    """
+    jobs = _jobs(protocols, epochs, protocol_options or {}, seed)
+    if not label_fractions and not samples_per_class:
+        raise UserError("no labels to evaluate with; give label fractions (1.0 for all labels) or samples per class")
+    for fraction in label_fractions:
+        check_budget(fraction, None)
+    for samples in samples_per_class:
+        check_budget(None, samples)
+    torch_device = _device(device)
+    saved = load_run(Path(run))
+    if train_split == test_split:
+        raise UserError(f"both splits are {train_split!r}: measure on images that the classifier has not learned from")
+    limits = {train_split: limit_train, test_split: limit_test}
+    (train, test), classes = _read(saved, data, root, data_options, limits)
+    budgets = _budgets(train, label_fractions, samples_per_class, seed)
+    # Features are extracted for the images that some budget uses, and no others.
+    used = torch.cat([budget.subset for budget in budgets]).unique()
+    task = {"train": train.select(used), "test": test, "classes": classes, "device": torch_device}
+    encoders = _Encoders(saved, task, baseline_backbone, seed)
+    rows = []
+    for job in jobs:
+        for budget in budgets:
+            subset = torch.searchsorted(used, budget.subset).to(torch_device)
+            for name in ("pretrained", job.baseline) if baselines else ("pretrained",):
+                begin = time.perf_counter()
+                scores = job.function(getattr(encoders, name), subset, **job.options)
+                row = {
+                    "protocol": job.name,
+                    "encoder": name,
+                    "label_fraction": budget.fraction,
+                    "samples_per_class": budget.samples,
+                    "top1": scores.top1,
+                    "top5": scores.top5,
+                    "seconds": time.perf_counter() - begin,
+                    "train_images": len(subset),
+                    "test_images": len(test),
+                    "seed": seed,
+                    **scores.details,
+                }
+                merge_rows(Path(run) / RESULTS_FILE, [row])
+                rows.append(row)
+    return rows
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One protocol with its options."""
+
+    name: str
+    function: Callable[..., Scores]
+    options: dict[str, Any]
+
+    @property
+    def baseline(self) -> str:
+        return getattr(self.function, "baseline", "random")
+
+
+@dataclass(frozen=True)
+class _Budget:
+    """The labels that a protocol may use: a fraction or a number of samples per class, and their positions."""
+
+    fraction: float | None
+    samples: int | None
+    subset: Tensor
+
+
+def _jobs(
+    protocols: Sequence[str], epochs: int | None, options: Mapping[str, Mapping[str, Any]], seed: int
+) -> list[_Job]:
+    if not protocols:
+        raise UserError(f"no protocol to evaluate; choose from {', '.join(registry.PROTOCOLS)}")
+    for name in options:
+        if name not in protocols:
+            raise UserError(
+                f"options for protocol {name!r}, which is not evaluated; {registry.nearest(name, list(protocols))}"
+            )
+    jobs = []
+    for name in dict.fromkeys(protocols):
+        function = registry.resolve("protocols", name)
+        valid = [option for option in inspect.signature(function).parameters if option not in GIVEN]
+        own = dict(options.get(name, {}))
+        for option in own:
+            if option not in valid:
+                raise UserError(f"protocol {name!r} has no option {option!r}; {registry.nearest(option, valid)}")
+        general = {"seed": seed} if epochs is None else {"seed": seed, "epochs": epochs}
+        jobs.append(_Job(name, function, {key: value for key, value in general.items() if key in valid} | own))
+    if epochs is not None and not any("epochs" in job.options for job in jobs):
+        raise UserError(f"epochs = {epochs}, but {' and '.join(protocols)} train no epochs; leave it out")
+    return jobs
+
+
+def _budgets(train: ImageBatch, fractions: Sequence[float], samples: Sequence[int], seed: int) -> list[_Budget]:
+    assert train.label is not None
+    return [
+        *(_Budget(fraction, None, label_subset(train.label, fraction=fraction, seed=seed)) for fraction in fractions),
+        *(_Budget(None, count, label_subset(train.label, samples_per_class=count, seed=seed)) for count in samples),
+    ]
+
+
+def _device(name: str) -> torch.device:
+    if name not in ("auto", "cpu", "cuda"):
+        raise UserError(f"device is {name!r}; {registry.nearest(name, ['auto', 'cpu', 'cuda'])}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("device is 'cuda' and torch finds no CUDA device; use cpu, or check `sslfast info`")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _read(
+    saved: Run, data: str | None, root: str | None, options: Mapping[str, Any] | None, limits: Mapping[str, int]
+) -> tuple[list[ImageBatch], int]:
+    """The labelled images of each split in `limits` (split -> largest number of images), and the number of classes."""
+    config = saved.config
+    if data is None:
+        root = config.root if root is None else root
+        options = config.data_options if options is None else options
+    name = config.data if data is None else data
+    images, named = [], []
+    for split, limit in limits.items():
+        source = build_source(name, root=root, split=split, limit=limit, on_error=config.on_error, **(options or {}))
+        images.append(labelled(source.read(), split))
+        named.append(source.classes)
+    if named[0] != named[1]:
+        only = sorted(set(named[0] or []) ^ set(named[1] or []))
+        raise UserError(
+            f"the splits {' and '.join(limits)} have other classes ({', '.join(only[:5]) or 'in another order'}); "
+            "give both the same, so that their labels mean the same"
+        )
+    return images, 1 + max(int(batch.label.max()) for batch in images if batch.label is not None)
+
+
+class _Encoders:
+    """What the rows compare; each encoder is built when a row first asks for it."""
+
+    def __init__(self, saved: Run, task: dict[str, Any], scratch: str, seed: int) -> None:
+        self._saved, self._task, self._scratch, self._seed = saved, task, scratch, seed
+        self._method = saved.method()
+        channels = task["train"].channels
+        if channels != self._method.backbone.in_channels:
+            raise UserError(
+                f"the images have {channels} channels and the backbone takes {self._method.backbone.in_channels}; "
+                "evaluate on images like those of the training"
+            )
+
+    @cached_property
+    def pretrained(self) -> Encoder:
+        return self._encoder(self._method.backbone)
+
+    @cached_property
+    def random(self) -> Encoder:
+        """The encoder as it was before training: the run's method, built again from the run's seed."""
+        in_channels = self._method.backbone.in_channels
+        return self._encoder(build_method(self._saved.config, in_channels).backbone)
+
+    @cached_property
+    def scratch(self) -> Encoder:
+        backbone = self._method.backbone
+        with torch.random.fork_rng([]):  # the caller's random stream goes on undisturbed
+            torch.manual_seed(self._seed)
+            return self._encoder(build_backbone(self._scratch, backbone.image_size, backbone.in_channels))
+
+    def _encoder(self, backbone: nn.Module) -> Encoder:
+        return Encoder(backbone, self._method.evaluation_view, **self._task)

@@ -1,0 +1,92 @@
+"""MemoryBankModule: a queue of past embeddings that serve as negatives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sslfast.errors import UserError
+from sslfast.losses.distributed import gather_rows
+
+
+class MemoryBankModule(nn.Module):
+    """The last embeddings seen, first in first out.
+
+    The bank starts with random unit vectors and is part of the state dictionary, so a resumed run goes on with the same
+    negatives. Where a batch reaches the end of the bank, what does not fit is dropped and writing starts again at the
+    top, as in lightly.
+
+    Args:
+        size: (entries, dim); 0 turns the bank off.
+        gather_distributed: store the embeddings of all ranks, so that every rank holds the same bank.
+        feature_dim_first: hand the entries out as (dim, entries) instead of (entries, dim).
+
+    Attributes:
+        bank: (entries, dim) float32.
+        bank_ptr: (1,) int64; the entry written next.
+
+    Raises:
+        UserError: a negative size, or one that is neither 0 nor (entries, dim).
+
+    Source: He et al. 2020 (MoCo), section 3.2; Wu et al. 2018.
+    """
+
+    bank: Tensor
+    bank_ptr: Tensor
+
+    def __init__(self, size: int | Sequence[int], gather_distributed: bool = False, feature_dim_first: bool = True):
+        super().__init__()
+        self.size = (size,) if isinstance(size, int) else tuple(size)
+        self.gather_distributed = gather_distributed
+        self.feature_dim_first = feature_dim_first
+        if any(extent < 0 for extent in self.size):
+            raise UserError(f"memory bank size is {size}; its entries must be 0 or more")
+        if self.size == (0,):
+            return
+        if len(self.size) != 2:
+            raise UserError(
+                f"memory bank size is {size}; give (entries, dim), for example ({self.size[0]}, 128) for projections of "
+                "128 dimensions, or 0 to turn the bank off"
+            )
+        self.register_buffer("bank", functional.normalize(torch.randn(self.size), dim=-1))
+        self.register_buffer("bank_ptr", torch.zeros(1, dtype=torch.long))
+
+    def forward(
+        self, output: Tensor, labels: Tensor | None = None, update: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Hands out the bank, then stores the batch.
+
+        Args:
+            output: (B, dim) embeddings of length 1.
+            labels: ignored.
+            update: whether to store `output` after the bank was read.
+
+        Returns:
+            `output` as given, and a copy of the bank from before the update, (dim, entries) or (entries, dim) without
+            gradient; None for a bank of size 0.
+
+        Raises:
+            UserError: embeddings of another dimension than the bank's.
+        """
+        if self.size[0] == 0:
+            return output, None
+        if output.dim() != 2 or output.shape[1] != self.size[1]:
+            raise UserError(
+                f"embeddings have shape {tuple(output.shape)} and the memory bank {self.size}; "
+                f"build it with memory_bank_size=({self.size[0]}, {output.shape[-1]})"
+            )
+        bank = self.bank.clone()
+        if update:
+            self._store(output.detach())
+        return output, bank.T if self.feature_dim_first else bank
+
+    @torch.no_grad()
+    def _store(self, batch: Tensor) -> None:
+        batch = gather_rows(batch) if self.gather_distributed else batch
+        begin = int(self.bank_ptr)
+        end = min(begin + len(batch), self.size[0])
+        self.bank[begin:end] = batch[: end - begin]
+        self.bank_ptr.fill_(end % self.size[0])

@@ -1,0 +1,90 @@
+"""NTXentLoss: SimCLR's loss, and MoCo's with a memory bank."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sslfast.errors import UserError
+from sslfast.losses.distributed import gather_rows, rank, world_size
+from sslfast.losses.memory_bank import MemoryBankModule
+from sslfast.ops.nt_xent import (
+    check_pair,
+    check_temperature,
+    contrast,
+    negatives_logsumexp,
+    nt_xent,
+    pair_columns,
+    unit_rows,
+)
+
+
+class NTXentLoss(nn.Module):
+    """Contrastive cross entropy; drop-in for lightly's class of this name, without the N x N matrix.
+
+    Without a memory bank the negatives of an embedding are all others of the batch (`sslfast.ops.nt_xent`). With one,
+    `out0` are the queries, `out1` their positives, and the negatives are the bank's entries; `out1` is stored
+    afterwards where `out0` requires a gradient.
+
+    With `gather_distributed`, each rank's loss is the mean over its own 2B rows, contrasted with the embeddings of all
+    ranks. The gradient that a rank's embeddings receive is the sum over the losses of all ranks: world size times the
+    gradient of the mean loss. DistributedDataParallel averages gradients over ranks, so that parameters receive exactly
+    the gradient of one process holding the whole batch. Every rank must give the same batch size.
+
+    Args:
+        temperature: divides the similarities; above 0.
+        memory_bank_size: (entries, dim) of the memory bank; 0 for none.
+        gather_distributed: contrast with, or store in the bank, the embeddings of all ranks.
+
+    Raises:
+        UserError: a temperature that is not above 0, or a memory bank size that is neither 0 nor (entries, dim).
+
+    Source: Chen et al. 2020 (SimCLR), equation 1; He et al. 2020 (MoCo), equation 1.
+    """
+
+    def __init__(
+        self, temperature: float = 0.5, memory_bank_size: int | Sequence[int] = 0, gather_distributed: bool = False
+    ):
+        super().__init__()
+        check_temperature(temperature)
+        if gather_distributed and not torch.distributed.is_available():
+            raise UserError(
+                "gather_distributed=True needs a torch built with distributed support; install one or set it to False"
+            )
+        self.temperature = temperature
+        self.gather_distributed = gather_distributed
+        self.memory_bank = MemoryBankModule(memory_bank_size, gather_distributed, feature_dim_first=False)
+
+    def forward(self, out0: Tensor, out1: Tensor) -> Tensor:
+        """The loss of one batch.
+
+        Args:
+            out0: (B, d) float32, float64, float16 or bfloat16, projections of the first view, of any length.
+            out1: (B, d) same dtype, projections of the second view.
+
+        Returns:
+            Scalar, float32 (float64 for float64 projections).
+
+        Raises:
+            UserError: projections that cannot be paired, or of another dimension than the memory bank's.
+        """
+        check_pair(out0, out1, self.temperature)
+        if self.memory_bank.size[0] > 0:
+            return self._with_memory_bank(unit_rows(out0), unit_rows(out1))
+        if self.gather_distributed and world_size() > 1:
+            return self._with_all_ranks(unit_rows(out0), unit_rows(out1))
+        return nt_xent(out0, out1, self.temperature)
+
+    def _with_memory_bank(self, queries: Tensor, positives: Tensor) -> Tensor:
+        positives, keys = self.memory_bank(positives, update=queries.requires_grad)
+        nothing = torch.empty(len(queries), 0, dtype=torch.long, device=queries.device)
+        negatives = negatives_logsumexp(queries, keys.to(queries), nothing, self.temperature)
+        return contrast((queries * positives).sum(1), negatives, self.temperature)
+
+    def _with_all_ranks(self, unit0: Tensor, unit1: Tensor) -> Tensor:
+        queries = torch.cat([unit0, unit1])
+        excluded = pair_columns(unit0) + rank() * len(queries)
+        negatives = negatives_logsumexp(queries, gather_rows(queries), excluded, self.temperature)
+        return contrast((unit0 * unit1).sum(1).repeat(2), negatives, self.temperature)

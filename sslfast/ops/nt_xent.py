@@ -1,0 +1,162 @@
+"""nt_xent: the contrastive loss of SimCLR at any batch size, without the N x N matrix of similarities."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sslfast.errors import UserError
+
+SHORTEST = 1e-12
+FLOATING = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+def nt_xent(z0: Tensor, z1: Tensor, temperature: float = 0.5) -> Tensor:
+    """Normalised temperature-scaled cross entropy: every embedding finds its other view among all 2B embeddings.
+
+    With u the 2B embeddings scaled to length 1, s(i, j) = u_i . u_j / temperature and p(i) the other view of i,
+
+        loss = mean over i of -log( exp s(i, p(i)) / sum over j != i of exp s(i, j) )
+
+    Low precision is computed with float32 sums. Extra memory is O(B d); the backward pass recomputes the similarities.
+    Two runs give equal bits, with any number of threads.
+
+    Args:
+        z0: (B, d) float32, float64, float16 or bfloat16, embeddings of the first view, of any length, d of 1 or more.
+        z1: (B, d) same dtype and device, embeddings of the second view, in the same order.
+        temperature: above 0.
+
+    Returns:
+        Scalar, float32 (float64 for float64 embeddings), differentiable by z0 and z1.
+        A zero vector (no component above 1e-12) has similarity 0 to everything and gradient 0. A single pair has no
+        negatives: loss 0, gradient 0. A NaN or infinite embedding makes the loss NaN.
+
+    Raises:
+        UserError: another dtype or number of dimensions, shapes, dtypes or devices that differ, an empty batch, or a
+            temperature that is not above 0.
+
+    Source: Chen et al. 2020 (SimCLR), equation 1.
+    """
+    check_pair(z0, z1, temperature)
+    unit0, unit1 = unit_rows(z0), unit_rows(z1)
+    negatives = negatives_logsumexp(torch.cat([unit0, unit1]), None, pair_columns(unit0), temperature)
+    return contrast((unit0 * unit1).sum(1).repeat(2), negatives, temperature)
+
+
+def check_pair(z0: Tensor, z1: Tensor, temperature: float) -> None:
+    """Raises UserError unless z0 and z1 are two batches of embeddings that can be paired."""
+    for name, z in (("z0", z0), ("z1", z1)):
+        if z.dim() != 2:
+            raise UserError(f"nt_xent: {name} must be (B, d), got shape {tuple(z.shape)}; flatten it with .flatten(1)")
+        if z.dtype not in FLOATING:
+            raise UserError(f"nt_xent: {name} must be a float tensor, got {z.dtype}; convert it with .float()")
+    if z0.shape != z1.shape:
+        raise UserError(
+            f"nt_xent: z0 {tuple(z0.shape)} and z1 {tuple(z1.shape)} must have the same shape: "
+            "row b of both holds the two views of image b"
+        )
+    if z0.dtype != z1.dtype:
+        raise UserError(f"nt_xent: z0 is {z0.dtype} and z1 is {z1.dtype}; convert one, for example z1.to(z0.dtype)")
+    if z0.device != z1.device:
+        raise UserError(f"nt_xent: z0 is on {z0.device} and z1 on {z1.device}; move both to one with .to(device)")
+    if z0.shape[0] == 0 or z0.shape[1] == 0:
+        raise UserError(f"nt_xent: the batch is empty, shape {tuple(z0.shape)}; give at least one pair of embeddings")
+    check_temperature(temperature)
+
+
+def check_temperature(temperature: float) -> None:
+    """Raises UserError unless logits can be divided by `temperature`."""
+    if not (math.isfinite(temperature) and temperature >= 1e-8):
+        raise UserError(
+            f"temperature is {temperature!r}; it must be a number above 0 (at least 1e-8), usually 0.05 to 1"
+        )
+
+
+def unit_rows(z: Tensor) -> Tensor:
+    """Rows of z (B, d) scaled to length 1, in float32 or float64; rows without a component above 1e-12 become 0.
+
+    Dividing by the largest component first keeps the squares of the norm in range. It is a constant for the gradient,
+    because the result does not depend on it.
+    """
+    z = z.float() if z.dtype in (torch.float16, torch.bfloat16) else z
+    largest = z.detach().abs().amax(1, keepdim=True)
+    scaled = z * torch.where(largest <= SHORTEST, torch.zeros_like(largest), 1 / largest)
+    return scaled / torch.linalg.vector_norm(scaled, dim=1, keepdim=True).clamp_min(0.5)  # 1 or more, or 0
+
+
+def pair_columns(unit0: Tensor) -> Tensor:
+    """(2B, 2) int64: for each row of two stacked views (B, d), its own column and that of its other view."""
+    own = torch.arange(2 * unit0.shape[0], device=unit0.device)
+    return torch.stack([own, own.roll(unit0.shape[0])], dim=1)
+
+
+def negatives_logsumexp(queries: Tensor, keys: Tensor | None, excluded: Tensor, temperature: float) -> Tensor:
+    """Log of the sum of exp(similarity / temperature) over each query's negatives: all keys but the excluded ones.
+
+    Args:
+        queries: (N, d) float32 or float64, rows of length at most 1.
+        keys: (M, d) same dtype; None makes the queries their own keys, computes each pair once, and needs `excluded` to
+            be symmetric (i excludes j where j excludes i).
+        excluded: (N, E) int64, columns that are no negatives of the row; numbers outside [0, M) exclude nothing.
+        temperature: above 0.
+
+    Returns:
+        (N,) of the queries' dtype, differentiable by queries and keys; -inf for a row without negatives.
+
+    Raises:
+        RuntimeError: a wrong dtype, shape or device, or a temperature that is not above 0.
+    """
+    keys = None if keys is None else keys.contiguous()
+    return torch.ops.sslfast.nt_xent_forward(queries.contiguous(), keys, excluded.contiguous(), temperature)
+
+
+def contrast(positives: Tensor, negatives: Tensor, temperature: float) -> Tensor:
+    """Mean of log(1 + exp(negatives - positives / temperature)).
+
+    It equals the cross entropy of the positive among all logits, and stays exact where that is almost 0.
+
+    Args:
+        positives: (N,) similarity of each query to its positive, in [-1, 1].
+        negatives: (N,) from `negatives_logsumexp`.
+        temperature: above 0.
+    """
+    return torch.logaddexp(negatives - positives / temperature, torch.zeros_like(negatives)).mean()
+
+
+@torch.library.register_fake("sslfast::nt_xent_forward")
+def _(queries: Tensor, keys: Tensor | None, excluded: Tensor, temperature: float) -> Tensor:
+    return queries.new_empty((queries.shape[0],))
+
+
+@torch.library.register_fake("sslfast::nt_xent_backward")
+def _(
+    grad_lse: Tensor,
+    queries: Tensor,
+    keys: Tensor | None,
+    excluded: Tensor,
+    lse: Tensor,
+    temperature: float,
+    keys_gradient: bool,
+) -> tuple[Tensor, Tensor]:
+    key_rows = keys.shape[0] if keys is not None and keys_gradient else 0
+    return queries.new_empty(queries.shape), queries.new_empty((key_rows, queries.shape[1]))
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    queries, keys, excluded, ctx.temperature = inputs
+    ctx.save_for_backward(queries, keys, excluded, output)
+
+
+def _backward(ctx: Any, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
+    queries, keys, excluded, lse = ctx.saved_tensors
+    keys_gradient = keys is not None and ctx.needs_input_grad[1]
+    grad_queries, grad_keys = torch.ops.sslfast.nt_xent_backward(
+        grad_lse.contiguous(), queries, keys, excluded, lse, ctx.temperature, keys_gradient
+    )
+    return grad_queries, grad_keys if keys_gradient else None, None, None
+
+
+torch.library.register_autograd("sslfast::nt_xent_forward", _backward, setup_context=_setup)

@@ -1,0 +1,31 @@
+"""nt_xent with the whole matrix of similarities, as the paper writes it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def nt_xent(z0: Tensor, z1: Tensor, temperature: float = 0.5) -> Tensor:
+    """Same arguments and result as `sslfast.ops.nt_xent`, in the embeddings' own dtype."""
+    unit = unit_rows(torch.cat([z0, z1]))
+    own = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
+    logits = (unit @ unit.T / temperature).masked_fill(own, -torch.inf)
+    other_view = torch.arange(len(unit), device=unit.device).roll(len(z0))
+    return functional.cross_entropy(logits, other_view)
+
+
+def negatives_logsumexp(queries: Tensor, keys: Tensor | None, excluded: Tensor, temperature: float) -> Tensor:
+    """Same arguments and result as `sslfast.ops.nt_xent.negatives_logsumexp`."""
+    keys = queries if keys is None else keys
+    columns = torch.arange(len(keys), device=keys.device)
+    negative = (columns[:, None] != excluded[:, None, :]).all(2)
+    logits = (queries @ keys.T / temperature).masked_fill(~negative, -torch.inf)
+    return logits.logsumexp(1)
+
+
+def unit_rows(z: Tensor) -> Tensor:
+    """Rows scaled to length 1; zero rows stay zero, with gradient zero."""
+    norm = torch.linalg.vector_norm(z, dim=1, keepdim=True)
+    return z / torch.where(norm == 0, torch.inf, norm)

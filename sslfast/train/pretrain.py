@@ -1,0 +1,195 @@
+"""Pretraining: from a configuration to a run folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
+from lightning_fabric.plugins.environments import SLURMEnvironment
+from torch.multiprocessing import ProcessExitedException
+
+from sslfast.data import ImageBatch, MemoryLoader, build_source
+from sslfast.errors import TrainingError, UserError
+from sslfast.methods import Method
+from sslfast.train.checkpoint import CHECKPOINT_FILE, last_good, write_atomically
+from sslfast.train.config import CONFIG_FILE, TrainConfig, accelerator, read_config, resolve, write_config
+from sslfast.train.log import METRICS_FILE, TENSORBOARD_FOLDER
+from sslfast.train.loop import Loop, rank_zero
+from sslfast.train.run import BACKBONE_FILE, PICTURES_FOLDER, build_method, write_backbone, write_pictures
+from sslfast.train.stop import StopSignals
+
+# What --overwrite removes, and nothing else that may lie in the folder.
+RUN_FILES = (
+    CONFIG_FILE,
+    METRICS_FILE,
+    CHECKPOINT_FILE,
+    BACKBONE_FILE,
+    TENSORBOARD_FOLDER,
+    PICTURES_FOLDER,
+    "results.json",
+    "report.html",
+)
+
+
+def pretrain(config: TrainConfig, resume: bool = False, overwrite: bool = False) -> Path:
+    """Pretrains a method and leaves a run folder.
+
+    The folder holds config.yaml, metrics.csv (a row an epoch), tb/ (TensorBoard), last.ckpt, backbone.safetensors and
+    pictures/. SIGTERM or SIGINT ends the run after the step under way, with a checkpoint. Under torchrun or SLURM every
+    process calls this; without them `config.devices` processes are started here, which needs the usual
+    `if __name__ == "__main__":` in a script.
+
+    Args:
+        config: what is left out comes from the method's recipe, then from the defaults.
+        resume: continue the run in `config.out` from its last checkpoint, exactly, also in the middle of an epoch; its
+            own configuration holds, and `config` needs no more than `out`.
+        overwrite: remove the run that is in `config.out`.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        UserError: a wrong name, option or combination; a folder that already holds a run.
+        DataError: the data is missing or damaged.
+        TrainingError: the loss is not finite, or the run cannot be saved; `Interrupted`, a signal stopped it.
+    """
+    if resume and overwrite:
+        raise UserError("--resume and --overwrite exclude each other; choose to continue the run or to start anew")
+    if resume and config.out is None and config.method is None:
+        raise UserError("no run folder given; name the run to resume with --out")
+    if not resume:
+        config = resolve(config)
+    elif config.out is None:
+        config = replace(config, out=f"runs/{config.method.replace(':', '.')}")
+    out = Path(config.out)
+    if resume:
+        config = resolve(config, saved=read_config(out / CONFIG_FILE))
+    elif not overwrite and _is_first_process() and _holds_run(out):
+        raise UserError(
+            f"{out} already holds a run; continue it with --resume, replace it with --overwrite, or give another --out"
+        )
+    fabric, starts_ranks = _fabric(config)
+    try:
+        # Ranks that are started here handle signals themselves; this process passes them on.
+        with StopSignals() if starts_ranks else nullcontext():
+            failure = fabric.launch(partial(_train, config=config, resume=resume))
+    except ProcessExitedException as error:
+        raise TrainingError(f"a rank ended without a message ({error}); {last_good(out)}") from error
+    if failure is not None:
+        raise failure
+    return out
+
+
+class _Autocast(MixedPrecision):
+    """Mixed precision that leaves the method's input as it is: labels such as angles have no place in 16 bits."""
+
+    def convert_input(self, data: Any) -> Any:
+        return data
+
+
+def _fabric(config: TrainConfig) -> tuple[Fabric, bool]:
+    """Fabric for the devices of `config`, or of torchrun or SLURM; and whether it starts processes of its own."""
+    kind, devices, nodes = accelerator(config), config.devices, config.nodes
+    environment = os.environ
+    launched = 1
+    if torch.distributed.is_torchelastic_launched():
+        launched, local = int(environment["WORLD_SIZE"]), int(environment["LOCAL_WORLD_SIZE"])
+        devices, nodes = local, launched // local
+    elif SLURMEnvironment.detect():
+        launched, nodes = int(environment["SLURM_NTASKS"]), int(environment.get("SLURM_NNODES", 1))
+        devices = launched // nodes
+    world_size = devices * nodes
+    if nodes > 1 and launched == 1:
+        raise UserError(f"nodes is {nodes}; start the command on every node with torchrun or srun")
+    if kind == "cuda" and devices > torch.cuda.device_count():
+        raise UserError(f"devices is {devices} and this machine has {torch.cuda.device_count()} GPUs; ask for fewer")
+    if config.batch_size % world_size:
+        raise UserError(f"batch_size {config.batch_size} cannot be split over {world_size} devices; make it a multiple")
+    mixed = None if config.precision == "32-true" else _Autocast(config.precision, kind)
+    fabric = Fabric(
+        accelerator=kind,
+        devices=devices,
+        num_nodes=nodes,
+        strategy="auto" if world_size == 1 else "ddp" if launched > 1 else "ddp_spawn",
+        precision=None if mixed else "32-true",
+        plugins=mixed,
+    )
+    return fabric, launched == 1 and world_size > 1
+
+
+def _train(fabric: Fabric, config: TrainConfig, resume: bool) -> UserError | None:
+    """One rank's part of the run; returns what went wrong, since an exception of a started process loses its type."""
+    out = Path(config.out)
+    try:
+        images = _read_images(fabric, config)
+        method = build_method(config, images.channels)
+        loader = MemoryLoader(
+            images,
+            config.batch_size // fabric.world_size,
+            seed=config.seed,
+            device=fabric.device,
+            rank=fabric.global_rank,
+            world_size=fabric.world_size,
+        )
+        loop = Loop(fabric, config, method, loader)
+        if resume and (out / CHECKPOINT_FILE).exists():
+            loop.load()
+        rank_zero(fabric, lambda: _prepare_folder(config, resume))
+        loop.run()
+        rank_zero(fabric, lambda: _export(method, config, loader.images))
+    except torch.OutOfMemoryError as error:
+        if fabric.world_size > 1:
+            raise  # the other ranks wait for this one, which must end
+        return TrainingError(f"the GPU's memory is full: {error}; lower batch_size, or split it by accumulate")
+    except UserError as error:
+        return error
+    return None
+
+
+def _read_images(fabric: Fabric, config: TrainConfig) -> ImageBatch:
+    def read() -> ImageBatch:
+        return build_source(
+            config.data, config.root, config.split, limit=config.limit, on_error=config.on_error, **config.data_options
+        ).read()
+
+    # The first rank alone downloads or finds the faults; the others read what is there then.
+    images = rank_zero(fabric, read)
+    return read() if images is None else images
+
+
+def _prepare_folder(config: TrainConfig, resume: bool) -> None:
+    """Makes the run folder with its config.yaml; a run that is replaced is removed, now that the new one can start."""
+    out = Path(config.out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name in () if resume else RUN_FILES:
+            if (out / name).is_dir():
+                shutil.rmtree(out / name)
+            else:
+                (out / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise TrainingError(
+            f"cannot make the run folder {out}: {error.strerror or error}; give another --out"
+        ) from error
+    write_atomically(out / CONFIG_FILE, write_config(config).encode())
+
+
+def _export(method: Method, config: TrainConfig, images: ImageBatch) -> None:
+    write_backbone(method, config, Path(config.out))
+    write_pictures(method, images, Path(config.out))
+
+
+def _is_first_process() -> bool:
+    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+
+
+def _holds_run(out: Path) -> bool:
+    return (out / CONFIG_FILE).exists() or (out / CHECKPOINT_FILE).exists()

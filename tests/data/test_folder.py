@@ -1,0 +1,226 @@
+import os
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sslfast.data import MemoryLoader, build_source, decode
+from sslfast.data.sources.folder import Folder
+from sslfast.errors import DataError, UserError
+
+
+def write(path, value=0, size=(4, 3)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (value, 0, 0)).save(path)
+
+
+def reds(images):
+    return [int(images.image(position)[0, 0, 0]) for position in range(len(images))]
+
+
+def names(source):
+    return [str(Path(file).relative_to(source.root)) for file in source.files]
+
+
+def test_class_folders_come_by_turns(tmp_path):
+    for value, name in enumerate(["cat/b.png", "cat/a.PNG", "ant/x.png", "bee/deep/er/y.bmp", "cat/c.png"]):
+        write(tmp_path / name, value)
+    (tmp_path / "cat" / "notes.txt").write_text("not an image")
+    (tmp_path / "cat" / "._a.png").write_text("not an image either")
+    write(tmp_path / ".thumbnails" / "t.png")
+    source = build_source("folder", tmp_path)
+    images = source.read()
+    assert source.classes == ["ant", "bee", "cat"]
+    assert names(source) == ["ant/x.png", "bee/deep/er/y.bmp", "cat/a.PNG", "cat/b.png", "cat/c.png"]
+    assert reds(images) == [2, 3, 1, 0, 4]
+    assert images.label.tolist() == [0, 1, 2, 2, 2] and images.index.tolist() == [0, 1, 2, 3, 4]
+    assert images.sizes.tolist() == [[3, 4]] * 5
+
+
+def test_limit_takes_all_classes(tmp_path):
+    for name in "abc":
+        for number in range(5):
+            write(tmp_path / name / f"{number}.png", number)
+    source = build_source("folder", tmp_path, limit=4)
+    images = source.read()
+    assert len(source) == len(images) == 4
+    assert images.label.tolist() == [0, 1, 2, 0] and reds(images) == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("files", [["b.png", "a.png"], ["only/b.png", "only/a.png"]])
+def test_images_without_class_folders_have_no_labels(tmp_path, files):
+    for value, name in enumerate(files):
+        write(tmp_path / name, value)
+    source = Folder(tmp_path)
+    images = source.read()
+    assert source.classes is None and images.label is None and reds(images) == [1, 0]
+
+
+def test_nested_without_labels(tmp_path):
+    for value, name in enumerate(["top.png", "2019/a.png", "2020/may/b.png"]):
+        write(tmp_path / name, value)
+    with pytest.raises(DataError, match=r"beside the sub-folders 2019, 2020.*labels=False"):
+        Folder(tmp_path)
+    source = Folder(tmp_path, labels=False)
+    assert names(source) == ["2019/a.png", "2020/may/b.png", "top.png"] and source.read().label is None
+
+
+@pytest.mark.parametrize("test_name", ["test", "val"])
+def test_split_folders(tmp_path, test_name):
+    for value, name in enumerate(["train/cat/a.png", "train/bee/a.png", "train/ant/a.png", f"{test_name}/cat/b.png"]):
+        write(tmp_path / name, value)
+    write(tmp_path / test_name / "bee" / "b.png", 9)
+    train, test = build_source("folder", tmp_path), build_source("folder", tmp_path, "test")
+    assert train.classes == test.classes == ["ant", "bee", "cat"]
+    assert reds(train.read()) == [2, 1, 0] and train.read().label.tolist() == [0, 1, 2]
+    assert reds(test.read()) == [9, 3] and test.read().label.tolist() == [1, 2]
+
+
+def test_flat_split_folders(tmp_path):
+    for value, name in enumerate(["train/a.png", "train/b.png", "val/c.png"]):
+        write(tmp_path / name, value)
+    assert reds(Folder(tmp_path).read()) == [0, 1]
+    assert reds(Folder(tmp_path, "val").read()) == reds(Folder(tmp_path, "test").read()) == [2]
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    for value, name in enumerate(["bus/a.png", "train/a.png", "car/a.png"]):
+        write(tmp_path / name, value)
+    assert Folder(tmp_path).classes == ["bus", "car", "train"]
+
+
+def test_missing_split_is_named(tmp_path):
+    write(tmp_path / "plain" / "a.png")
+    with pytest.raises(DataError, match="not divided into splits"):
+        Folder(tmp_path / "plain", "test")
+    write(tmp_path / "divided" / "train" / "a.png")
+    with pytest.raises(DataError, match=r"has train but no test/ or val/"):
+        Folder(tmp_path / "divided", "test")
+
+
+def test_given_classes_set_the_labels(tmp_path):
+    for name in ("ant/a.png", "bee/a.png"):
+        write(tmp_path / name)
+    source = Folder(tmp_path, classes=["bee", "wasp", "ant"])
+    assert names(source) == ["bee/a.png", "ant/a.png"] and source.read().label.tolist() == [0, 2]
+    with pytest.raises(DataError, match=r"bee is none of the classes ant, wasp"):
+        Folder(tmp_path, classes=["ant", "wasp"])
+
+
+def test_linked_folders_are_followed_once(tmp_path):
+    write(tmp_path / "store" / "a.png", 1)
+    write(tmp_path / "set" / "y" / "b.png", 2)
+    (tmp_path / "set" / "x").symlink_to(tmp_path / "store")
+    (tmp_path / "set" / "y" / "loop").symlink_to(tmp_path / "set")
+    source = Folder(tmp_path / "set")
+    assert source.classes == ["x", "y"] and reds(source.read()) == [1, 2]
+
+
+def test_channels_and_resize(tmp_path):
+    write(tmp_path / "a.png", 200, size=(80, 40))
+    write(tmp_path / "b.png", 100, size=(10, 12))
+    images = Folder(tmp_path, channels=1, resize_shorter=20).read()
+    assert images.channels == 1 and images.sizes.tolist() == [[20, 40], [12, 10]]
+    assert images.image(0)[0, 0, 0] == round(200 * 0.299)
+    assert [len(batch) for batch in MemoryLoader(images, 2).epoch(0)] == [2]
+
+
+def test_corrupt_image_is_named_or_skipped(tmp_path):
+    for number in range(6):
+        write(tmp_path / "ab"[number % 2] / f"{number}.png", number)
+    (tmp_path / "a" / "2.png").write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"a/2\.png cannot be decoded .*--on-error skip"):
+        build_source("folder", tmp_path).read()
+    source = build_source("folder", tmp_path, on_error="skip")
+    with pytest.warns(UserWarning, match=r"skipped 1 of 6 images in .*a/2\.png") as record:
+        images = source.read()
+    assert len(record) == 1
+    assert [Path(file).name for file, _ in source.skipped] == ["2.png"] and "cannot identify" in source.skipped[0][1]
+    assert len(source) == len(images) == len(source.files) == 5
+    assert reds(images) == [0, 1, 3, 4, 5] and images.label.tolist() == [0, 1, 1, 0, 1]
+    assert images.index.tolist() == [0, 1, 2, 3, 4]
+    assert [int(Path(file).stem) for file in source.files] == reds(images)
+
+
+def test_all_images_corrupt_is_an_error_even_when_skipping(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"none of the images .*a\.png"):
+        Folder(tmp_path, on_error="skip").read()
+
+
+def test_too_large_for_the_memory(tmp_path, monkeypatch):
+    write(tmp_path / "a.png", size=(100, 100))
+    monkeypatch.setattr(decode, "available_memory", lambda: 10_000)
+    with pytest.raises(DataError, match="resize_shorter=32"):
+        Folder(tmp_path).read()
+    assert len(Folder(tmp_path, resize_shorter=32).read()) == 1
+
+
+def test_bad_roots_are_named(tmp_path):
+    with pytest.raises(UserError, match="needs root"):
+        build_source("folder")
+    with pytest.raises(DataError, match=r"nowhere does not exist"):
+        Folder(tmp_path / "nowhere")
+    (tmp_path / "file.txt").write_text("text")
+    with pytest.raises(DataError, match=r"file\.txt is a file"):
+        Folder(tmp_path / "file.txt")
+    with pytest.raises(DataError, match=r"no images in .*looked for \.jpg"):
+        Folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split": "dev"}, "split is 'dev'.*'train', 'test', 'val'"),
+        ({"on_error": "ignore"}, "on_error is 'ignore'"),
+        ({"channels": 4}, "channels is 4"),
+        ({"limit": -1}, "limit is -1"),
+        ({"resize_shorter": 2.5}, "resize_shorter is 2.5"),
+        ({"resize_short": 2}, "no option 'resize_short'; did you mean 'resize_shorter'"),
+    ],
+)
+def test_bad_options_are_named(tmp_path, options, message):
+    write(tmp_path / "a.png")
+    with pytest.raises(UserError, match=message):
+        build_source("folder", tmp_path, **options)
+
+
+DATA = Path(os.environ.get("SSLFAST_TEST_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
+
+
+@pytest.fixture(scope="module")
+def cifar_jpegs(tmp_path_factory):
+    """The first few hundred files of the archive (its members are not in class order), as class folders."""
+    archive = DATA / "cifar10-jpeg.tar.xz"
+    if not archive.is_file():
+        pytest.skip(f"needs CIFAR-10 as JPEG files in {archive}; name its folder in SSLFAST_TEST_DATA")
+    root = tmp_path_factory.mktemp("cifar10")
+    with tarfile.open(archive) as tar:
+        for member, _ in zip((m for m in tar if m.name.endswith(".jpg")), range(300), strict=False):
+            tar.extract(member, root, filter="data")
+    return root
+
+
+def test_real_class_folders(cifar_jpegs):
+    source = Folder(cifar_jpegs)
+    images = source.read()
+    assert len(images) == 300 and images.storage.numel() == 300 * 32 * 32 * 3
+    assert (images.sizes == 32).all()
+    for position in (0, 150, 299):
+        with Image.open(source.files[position]) as image:
+            np.testing.assert_array_equal(images.image(position).numpy(), np.asarray(image.convert("RGB")))
+    assert 60 < images.storage.float().mean() < 180
+
+
+def test_real_photos():
+    photos = DATA / "photos"
+    if not photos.is_dir():
+        pytest.skip(f"needs photos in {photos}; name their parent folder in SSLFAST_TEST_DATA")
+    source = Folder(photos, resize_shorter=96)
+    images = source.read()
+    assert images.label is None and len(images) == len(source) >= 10
+    assert (images.sizes.min(dim=1).values <= 96).all() and (images.sizes[:, 0] != images.sizes[:, 1]).any()
+    batch = next(MemoryLoader(images, 8).epoch(0))
+    assert batch.storage.data_ptr() == images.storage.data_ptr() and len(batch) == 8

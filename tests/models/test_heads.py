@@ -1,0 +1,48 @@
+"""Heads: their layers, written plainly, and bad sizes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sslfast.errors import UserError
+from sslfast.models import Classifier, Projector
+
+
+def _standardised(x: Tensor) -> Tensor:
+    return (x - x.mean(dim=0)) / (x.var(dim=0, unbiased=False) + 1e-5).sqrt()
+
+
+def test_projector_is_two_linear_layers_with_batch_norm() -> None:
+    projector = Projector(6, 5, 4).double()
+    first, second = (module.weight for module in projector.layers if isinstance(module, nn.Linear))
+    h = torch.randn(7, 6, dtype=torch.float64)
+    expected = _standardised(_standardised(h @ first.T).relu() @ second.T)
+    torch.testing.assert_close(projector(h), expected)
+
+
+@pytest.mark.parametrize("widths", [[(6, 4)], [(6, 5), (5, 4)], [(6, 5), (5, 5), (5, 4)]])
+def test_projector_depth(widths: list[tuple[int, int]]) -> None:
+    projector = Projector(6, 5, 4, num_layers=len(widths))
+    linear = [module for module in projector.layers if isinstance(module, nn.Linear)]
+    assert [(layer.in_features, layer.out_features) for layer in linear] == widths
+    assert isinstance(projector.layers[-1], nn.BatchNorm1d)
+    assert projector(torch.randn(3, 6)).shape == (3, 4)
+
+
+def test_classifier_starts_nearly_uniform() -> None:
+    torch.manual_seed(0)
+    classifier = Classifier(512, 4)
+    assert not classifier.bias.any()
+    probabilities = classifier(torch.randn(100, 512)).softmax(dim=1)
+    assert (probabilities - 0.25).abs().max() < 0.2
+
+
+def test_bad_sizes() -> None:
+    with pytest.raises(UserError, match="out_features of the projector is 0"):
+        Projector(6, 5, 0)
+    with pytest.raises(UserError, match="num_layers of the projector is 0"):
+        Projector(6, 5, 4, num_layers=0)
+    with pytest.raises(UserError, match="1 classes"):
+        Classifier(6, 1)

@@ -1,0 +1,90 @@
+"""Samples of `augment`: ragged batches with drawn and with extreme parameters."""
+
+import torch
+from contract import Contract, Sample
+
+from sslfast.augment import ViewSpec, presets
+from sslfast.data.batch import ImageBatch
+from sslfast.ops import AUGMENT_COLUMNS, augment_params
+from sslfast.ops.reference.augment import augment
+
+SMALL_SIZES = [(1, 1), (1, 9), (5, 7), (13, 4), (32, 32)]
+
+
+def ragged(sizes: list[tuple[int, int]], channels: int = 3, seed: int = 0) -> ImageBatch:
+    generator = torch.Generator().manual_seed(seed)
+    return ImageBatch.from_list(
+        [torch.randint(0, 256, (h, w, channels), generator=generator, dtype=torch.uint8) for h, w in sizes]
+    )
+
+
+def arguments(batch: ImageBatch, params, keys, spec: ViewSpec, dtype=torch.float32, channels_last=False) -> tuple:
+    """Raw arguments of the op."""
+    tables = (batch.storage, batch.offsets, batch.sizes, params, keys)
+    return (*tables, *spec.shape, batch.channels, list(spec.mean), list(spec.std), dtype, channels_last)
+
+
+def drawn(batch: ImageBatch, spec: ViewSpec, dtype=torch.float32, channels_last=False, epoch=0) -> tuple:
+    params, keys = augment_params(spec, batch.index, batch.sizes, 11, epoch, 0)
+    return arguments(batch, params, keys, spec, dtype, channels_last)
+
+
+def rows(batch: ImageBatch, spec: ViewSpec, **columns: float) -> tuple:
+    """Rows that do nothing but what `columns` say."""
+    params, keys = augment_params(spec, batch.index, batch.sizes, 5, 0, 0)
+    for name, value in columns.items():
+        params[:, AUGMENT_COLUMNS.index(name)] = value
+    return arguments(batch, params, keys, spec)
+
+
+def samples() -> list[Sample]:
+    small = ragged(SMALL_SIZES)
+    plain = presets.plain(12)[0].replace(mean=(0.0,), std=(1.0,))
+    strong = presets.simclr(12, 1.0)[0].replace(blur=1.0, blur_kernel=5, solarize=0.5, jitter=1.0)
+    out = [
+        Sample("plain", drawn(small, plain)),
+        Sample("identity", drawn(ragged([(12, 12)]), plain)),
+        Sample("odd_view", drawn(small, strong.replace(size=(7, 11)), epoch=1)),
+        Sample("one_pixel_view", drawn(small, strong.replace(size=1))),
+        Sample("rotation", drawn(small, presets.rotation(9, 4)[1])),
+        Sample("rotation_zoom", drawn(small, presets.rotation(10, 8)[3])),
+        Sample("noise", drawn(small, presets.noisy(9, 0.1, 0.2, 0.1)[1])),
+        Sample("gray", drawn(ragged(SMALL_SIZES, 1), strong.replace(mean=(0.5,), std=(0.2,)))),
+        Sample("scratch_planes", drawn(ragged([(50, 40), (9, 90)]), strong.replace(size=48)), small=False),
+        Sample("photo", drawn(ragged([(300, 400), (640, 480)]), presets.simclr(224)[0].replace(blur=1.0)), small=False),
+        Sample("empty", drawn(small.select(torch.empty(0, dtype=torch.int64)), plain)),
+    ]
+    for epoch in range(2):
+        out.append(Sample(f"simclr_{epoch}", drawn(small, strong, epoch=epoch)))
+        out.append(Sample(f"simclr_32_{epoch}", drawn(small, presets.simclr(32)[0], epoch=epoch), small=False))
+    for dtype in (torch.float16, torch.bfloat16):
+        out.append(Sample(f"{dtype}"[6:], drawn(small, strong, dtype)))
+        out.append(Sample(f"{dtype}_channels_last"[6:], drawn(small, strong, dtype, channels_last=True)))
+    out.append(Sample("channels_last", drawn(small, strong, channels_last=True)))
+    extremes = {
+        "crop_of_one_pixel": {"crop_top": 0, "crop_left": 0, "crop_height": 1, "crop_width": 1},
+        "hue_low": {"hue": -0.5},
+        "hue_high": {"hue": 0.5},
+        "black": {"brightness": 0},
+        "no_contrast": {"contrast": 0},
+        "no_saturation": {"saturation": 0},
+        "narrow_blur": {"blur_sigma": 0.1, "blur_kernel": 23},
+        "wide_blur": {"blur_sigma": 2.0, "blur_kernel": 23},
+        "solarize_all": {"solarize_threshold": 0},
+    }
+    for name, columns in extremes.items():
+        out.append(Sample(name, rows(small, plain, **columns)))
+    for order in range(24):
+        jitter = {"brightness": 1.3, "contrast": 0.6, "saturation": 1.4, "hue": 0.1, "jitter_order": order}
+        out.append(Sample(f"order_{order}", rows(small, plain, **jitter), small=order % 6 == 1))
+    down, up = plain.replace(size=6), plain.replace(size=60)
+    out.append(Sample("down_10", drawn(ragged([(60, 61), (64, 50)]), down)))
+    out.append(Sample("up_20", drawn(ragged([(3, 3), (2, 5)]), up), small=False))
+    return out
+
+
+def reference(storage, offsets, sizes, params, keys, height, width, channels, mean, std, dtype, channels_last):
+    return augment(storage, offsets, sizes, params, keys, (height, width), channels, mean, std)
+
+
+CONTRACT = Contract("augment", reference, samples, atol=1e-4, device_atol=1e-4)

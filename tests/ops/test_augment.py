@@ -1,0 +1,149 @@
+"""augment beyond its contract: parity with torchvision on drawn parameters, independence of images, bad input."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ops.samples_augment import SMALL_SIZES, arguments, drawn, ragged
+
+from sslfast import ops
+from sslfast.augment import presets
+from sslfast.ops.reference.augment import augment as reference
+
+PLAIN = presets.plain(12)[0].replace(mean=(0.0,), std=(1.0,))
+
+
+def op(args):
+    return torch.ops.sslfast.augment(*args)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_parity_with_torchvision(data):
+    """Any crop, flip, right angle, jitter, blur and view size: at most 2/255 and on average 1e-3 from torchvision."""
+    height, width = data.draw(st.integers(1, 90)), data.draw(st.integers(1, 90))
+    view = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40))
+    crop_height, crop_width = data.draw(st.integers(1, height)), data.draw(st.integers(1, width))
+    fraction = st.floats(0, 1, width=32)
+    row = {
+        "crop_top": data.draw(st.integers(0, height - crop_height)),
+        "crop_left": data.draw(st.integers(0, width - crop_width)),
+        "crop_height": crop_height,
+        "crop_width": crop_width,
+        "hflip": data.draw(st.integers(0, 1)),
+        "rotation": 90 * data.draw(st.integers(0, 3)) if view[0] == view[1] else 0,
+        "rotation_zoom": 1,
+        "brightness": 2 * data.draw(fraction),
+        "contrast": 2 * data.draw(fraction),
+        "saturation": 2 * data.draw(fraction),
+        "hue": data.draw(fraction) - 0.5,
+        "jitter_order": data.draw(st.integers(0, 23)),
+        "grayscale": data.draw(st.integers(0, 1)),
+        "blur_sigma": data.draw(st.sampled_from([0.0, 0.1, 0.7, 2.0])),
+        "blur_kernel": data.draw(st.sampled_from([1, 3, 9, 23])),
+        "solarize_threshold": 2.0,
+        "noise_gaussian": 0,
+        "noise_salt_pepper": 0,
+        "noise_masking": 0,
+    }
+    batch = ragged([(height, width)], seed=data.draw(st.integers(0, 1000)))
+    params = torch.tensor([[float(row[name]) for name in ops.AUGMENT_COLUMNS]])
+    keys = torch.zeros(1, dtype=torch.int64)
+    got = ops.augment(batch.storage, batch.offsets, batch.sizes, params, keys, view)
+    expected = reference(batch.storage, batch.offsets, batch.sizes, params, keys, view)
+    difference = (got - expected).abs()
+    assert difference.max() <= 2 / 255 and difference.mean() <= 1e-3
+
+
+def test_images_are_independent():
+    """An image's view does not depend on what else is in the batch, nor on its place in it."""
+    batch = ragged(SMALL_SIZES)
+    spec = presets.simclr(12, 1.0)[0]
+    whole = op(drawn(batch, spec))
+    order = torch.tensor([3, 0, 4, 2, 1])
+    assert torch.equal(op(drawn(batch.select(order), spec)), whole[order])
+    for b in range(len(batch)):
+        assert torch.equal(op(drawn(batch.select(torch.tensor([b])), spec)), whole[b : b + 1])
+
+
+def test_thread_count_changes_nothing():
+    args = drawn(ragged([(40, 30)] * 9), presets.simclr(16, 1.0)[0])
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = op(args)
+        torch.set_num_threads(3)
+        assert torch.equal(op(args), one)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_right_angles_move_pixels_exactly():
+    batch = ragged([(12, 12)])
+    upright = op(drawn(batch, PLAIN))
+    for quarter in range(4):
+        turned = op(drawn(batch, PLAIN.replace(rotation=(90.0 * quarter,))))
+        torch.testing.assert_close(turned, torch.rot90(upright, quarter, (2, 3)), rtol=0, atol=0)
+
+
+def test_noise_statistics():
+    batch = ragged([(1, 1)])
+    batch.storage.fill_(128)
+    gray = 128 / 255
+    size = PLAIN.replace(size=200)
+    noisy = op(drawn(batch, size.replace(noise_gaussian=0.1))) - gray
+    assert abs(noisy.mean()) < 2e-3 and abs(noisy.std() - 0.1) < 2e-3
+    assert abs(noisy[0, 0].flatten() @ noisy[0, 1].flatten()) / 4e4 < 2e-4  # channels are independent
+    spoiled = op(drawn(batch, size.replace(noise_salt_pepper=0.2)))
+    assert abs((spoiled == 0).float().mean() - 0.1) < 5e-3 and abs((spoiled == 1).float().mean() - 0.1) < 5e-3
+    masked = op(drawn(batch, size.replace(noise_masking=0.5)))
+    assert abs((masked == 0).float().mean() - 0.5) < 1e-2
+    assert torch.equal(masked[0, 0] == 0, masked[0, 2] == 0)  # a pixel loses all its channels
+
+
+def test_many_channels():
+    """Other than three channels: gray is the mean of the channels, hue does nothing."""
+    batch = ragged([(8, 8)], channels=16)
+    spec = PLAIN.replace(size=8)
+    params, keys = ops.augment_params(spec, batch.index, batch.sizes)
+    image = batch.image(0).permute(2, 0, 1).float() / 255
+    torch.testing.assert_close(op(arguments(batch, params, keys, spec))[0], image, rtol=0, atol=1e-6)
+    params[:, ops.AUGMENT_COLUMNS.index("hue")] = 0.3
+    params[:, ops.AUGMENT_COLUMNS.index("saturation")] = 0.25
+    expected = 0.25 * image + 0.75 * image.mean(0, keepdim=True)
+    torch.testing.assert_close(op(arguments(batch, params, keys, spec))[0], expected, rtol=0, atol=1e-6)
+
+
+def test_crop_outside_the_image_is_cut():
+    batch = ragged([(6, 6)])
+    params, keys = ops.augment_params(PLAIN, batch.index, batch.sizes)
+    for bad in (1e9, -1e9, float("nan"), float("inf")):
+        params[:, :4] = bad
+        assert op(arguments(batch, params, keys, PLAIN)).isfinite().all()
+
+
+BAD_ARGUMENTS = {
+    "storage must be uint8": lambda a: a.update(storage=a["storage"].float()),
+    "offsets must be int64": lambda a: a.update(offsets=a["offsets"].int()),
+    "sizes must have shape": lambda a: a.update(sizes=a["sizes"][:2]),
+    "params must have shape": lambda a: a.update(params=a["params"][:, :5]),
+    "noise_key must have shape": lambda a: a.update(noise_key=a["noise_key"][:1]),
+    "must be contiguous": lambda a: a.update(params=a["params"].t().contiguous().t()),
+    "channels must be 1 to 16": lambda a: a.update(channels=17),
+    "size must be 1 to 32768": lambda a: a.update(height=0),
+    "mean and std have 2 and 1 entries": lambda a: a.update(mean=[0.1, 0.2]),
+    "std must be above 0": lambda a: a.update(std=[0.0]),
+    "dtype must be float32, float16 or bfloat16": lambda a: a.update(dtype=torch.float64),
+    "does not lie inside the storage": lambda a: a.update(offsets=a["offsets"] + 1),
+    r"image 1 \(offset -1": lambda a: a["offsets"].__setitem__(1, -1),
+    "image 2": lambda a: a["sizes"].__setitem__(2, 2**30),
+}
+
+
+@pytest.mark.parametrize("message", BAD_ARGUMENTS)
+def test_bad_input(message):
+    names = ["storage", "offsets", "sizes", "params", "noise_key", "height", "width", "channels", "mean", "std"]
+    arguments = dict(zip([*names, "dtype", "channels_last"], drawn(ragged(SMALL_SIZES), PLAIN), strict=True))
+    BAD_ARGUMENTS[message](arguments)
+    with pytest.raises(RuntimeError, match=message):
+        op(arguments.values())

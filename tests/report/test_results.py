@@ -1,0 +1,88 @@
+"""results.json as table, headline and curves."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from sslfast.report import plots, results
+
+
+def row(protocol="knn", encoder="pretrained", fraction=1.0, samples=None, top1=50.0, **more):
+    return {
+        "protocol": protocol,
+        "encoder": encoder,
+        "label_fraction": fraction,
+        "samples_per_class": samples,
+        "top1": top1,
+        "top5": 90.0,
+        **more,
+    }
+
+
+@pytest.fixture
+def read(tmp_path):
+    def write_and_read(*rows):
+        (tmp_path / "results.json").write_text(json.dumps(rows))
+        return results.read_results(tmp_path / "results.json")
+
+    return write_and_read
+
+
+def test_lines_go_from_few_labels_to_many(read):
+    (group,) = read(
+        row(fraction=1.0),
+        row(fraction=0.01),
+        row(fraction=None, samples=16),
+        row(fraction=0.255),
+        row(fraction=None, samples=2),
+    )
+    assert [line.labels for line in group.lines] == ["2 per class", "16 per class", "1 %", "25.5 %", "100 %"]
+
+
+def test_protocols_come_in_the_registry_s_order_and_unknown_ones_last(read):
+    groups = read(row("mine_own"), row("linear"), row("finetune"), row("linear_conv"), row("knn"))
+    assert [group.title for group in groups] == ["kNN", "Linear", "Linear (1×1 conv)", "Fine-tuning", "Mine own"]
+
+
+def test_of_rows_measured_twice_the_later_one_counts(read):
+    (group,) = read(row(top1=10.0), row(encoder="random", top1=20.0), row(top1=30.0))
+    assert group.lines[0].scores["pretrained"].top1 == 30.0
+    assert group.lines[0].gain("random") == pytest.approx(10.0)
+    assert group.lines[0].gain("scratch") is None
+
+
+def test_encoders_pretrained_first_then_baselines_then_others(read):
+    groups = read(row(encoder="imagenet"), row(encoder="scratch"), row("linear", "random"), row(encoder="pretrained"))
+    assert results.encoders(groups) == ["pretrained", "random", "scratch", "imagenet"]
+
+
+def test_headlines_are_the_most_labels_of_each_protocol(read):
+    groups = read(row(top1=60.0), row(fraction=0.1, top1=40.0), row("linear", "random"))
+    ((title, line),) = results.headlines(groups)
+    assert title == "kNN" and line.scores["pretrained"].top1 == 60.0
+
+
+def test_labels_are_plotted_where_there_are_several(read, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "lines", lambda series, **options: drawn.append((series, options)) or "svg")
+    groups = read(
+        row("knn"),
+        row("finetune", fraction=0.5, top1=70.0),
+        row("finetune", fraction=0.1, top1=55.0),
+        row("finetune", "scratch", fraction=0.1, top1=31.0),
+        row("finetune", fraction=None, samples=1, top1=20.0),
+    )
+    assert [title for title, _ in results.label_plots(groups)] == ["Fine-tuning, labels used"]
+    ((pretrained, scratch), options) = drawn[0]
+    np.testing.assert_allclose(pretrained.x, [10.0, 50.0])
+    np.testing.assert_allclose(pretrained.y, [55.0, 70.0])
+    np.testing.assert_allclose((scratch.x, scratch.y), [[10.0], [31.0]])
+    assert (pretrained.dash, pretrained.marker) != (scratch.dash, scratch.marker)
+    assert options["log_x"]
+
+
+def test_nothing_measured(read):
+    assert read() == [] and results.headlines([]) == [] and results.label_plots([]) == []

@@ -1,0 +1,12 @@
+// The part of CUDA C++ that kernels use, for the host compiler: see CONTRIBUTING.md, "Writing a CUDA kernel".
+// What is missing here is missing on purpose or not needed yet: __activemask, cooperative groups, textures, managed
+// memory, and everything that exists on one chip only.
+#pragma once
+
+#include "simt/api.h"
+#include "simt/atomics.h"
+#include "simt/intrinsics.h"
+#include "simt/launch.h"
+#include "simt/runtime.h"
+#include "simt/vector_types.h"
+#include "simt/warp.h"

@@ -1,0 +1,57 @@
+// The bench's record of memory: which bytes a kernel may touch, which are written, and who touched them last.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace simt {
+
+// Time advances with every barrier, __syncwarp and start of a block, so a time names one interval of one block.
+using Time = uint32_t;
+
+// Who touched one byte last. A write that is newer than the last barrier, by another thread that has not been waited
+// for, makes the next access a race; so do reads before a write.
+struct Cell {
+  Time written = 0, read = 0;
+  uint16_t writer = 0;       // thread of the block
+  uint8_t atomic_write = 0;  // atomics do not race with each other
+  uint8_t atomic_read = 0;
+  uint32_t reader_lanes = 0;  // of one warp; all warps where reader_warp is any_warp
+  uint16_t reader_warp = 0;
+  uint16_t reader = 0;       // one of the readers, for the message
+  uintptr_t write_site = 0;  // return address in the kernel
+};
+inline constexpr uint16_t any_warp = 0xffff;
+
+enum class Space { global, shared };
+enum class Access { read, write, atomic };
+
+struct Region {
+  uintptr_t begin = 0;
+  size_t bytes = 0;
+  Space space = Space::global;
+  bool all_defined = false;
+  std::vector<uint8_t> defined;  // per byte, global memory only: shared memory is defined by a write of this block
+  std::vector<Cell> cells;       // made at the first access
+};
+
+// Unwritten memory reads as NaN in float64, float32, float16 and bfloat16.
+inline constexpr uint16_t poison = 0xffa5;
+void fill_poison(void* memory, size_t bytes);
+
+// Global memory that kernels may touch; tensors come from the guarded allocator.
+void add_global(void* memory, size_t bytes);
+void remove_global(void* memory);
+void define_all_global();
+// Host code writes without being watched: what is no longer poison has been written.
+void define_what_the_host_wrote();
+
+void set_shared(Region* static_region, Region* dynamic_region);
+void find_module(const void* kernel);
+void* static_shared_begin();
+size_t static_shared_bytes();
+
+void access_memory(uintptr_t address, size_t bytes, Access access, uintptr_t site);
+
+}  // namespace simt

@@ -1,0 +1,379 @@
+// Runs a grid block by block, and the threads of a block as fibers that switch where they wait for each other.
+#include "scheduler.h"
+
+#include <sys/mman.h>
+#include <ucontext.h>
+
+#include <algorithm>
+#include <memory>
+#include <mutex>
+#include <numeric>
+#include <random>
+#include <stdexcept>
+
+namespace simt {
+
+Fiber* current = nullptr;
+Launch running;
+
+namespace {
+
+constexpr int max_threads = 1024;
+constexpr size_t guard_bytes = 4096;
+// The least that an sm_80 or later chip grants to a block.
+constexpr size_t max_shared_bytes = 99 * 1024;
+
+struct Snapshot {
+  std::array<unsigned char, operand_bytes * warp_lanes> operands;
+  int readers = 0;
+};
+
+std::mutex bench_mutex;
+std::vector<std::unique_ptr<Fiber>> pool;
+char* stacks = nullptr;
+jmp_buf scheduler_context;
+int thread_count = 0;
+std::string failure;
+std::vector<Snapshot> snapshots;
+uint64_t seed = 0;
+std::mt19937_64 generator;
+
+void (*thread_body)(const void*) = nullptr;
+const void* thread_closure = nullptr;
+Region static_shared;
+Region dynamic_region;
+std::vector<unsigned char> dynamic_memory;
+
+[[noreturn]] void to_scheduler() { _longjmp(scheduler_context, 1); }
+
+void wait_here() {
+  current->accesses = 0;
+  if (_setjmp(current->context) == 0) to_scheduler();
+}
+
+void fiber_main() {
+  for (;;) {
+    thread_body(thread_closure);
+    current->state = State::finished;
+    wait_here();
+  }
+}
+
+void resume(Fiber& fiber) {
+  current = &fiber;
+  if (_setjmp(scheduler_context) == 0) {
+    if (fiber.started) _longjmp(fiber.context, 1);
+    fiber.started = true;
+    ucontext_t context;
+    getcontext(&context);
+    context.uc_stack.ss_sp = fiber.stack;
+    context.uc_stack.ss_size = stack_bytes;
+    context.uc_link = nullptr;
+    makecontext(&context, fiber_main, 0);
+    setcontext(&context);
+  }
+  current = nullptr;
+}
+
+void make_fibers(int count) {
+  if (stacks == nullptr) {
+    const size_t bytes = max_threads * (stack_bytes + guard_bytes);
+    stacks = static_cast<char*>(mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+    if (stacks == MAP_FAILED) throw std::runtime_error("simt: no memory for the stacks of a block");
+    for (int i = 0; i < max_threads; ++i) mprotect(stacks + i * (stack_bytes + guard_bytes), guard_bytes, PROT_NONE);
+  }
+  while (static_cast<int>(pool.size()) < count) {
+    auto fiber = std::make_unique<Fiber>();
+    fiber->stack = stacks + pool.size() * (stack_bytes + guard_bytes) + guard_bytes;
+    pool.push_back(std::move(fiber));
+  }
+}
+
+std::string site_text(const Site& site) {
+  std::string file = site.file;
+  return file.substr(file.rfind('/') + 1) + ":" + std::to_string(site.line);
+}
+
+Fiber* any_in(State state) {
+  for (int i = 0; i < thread_count; ++i) {
+    if (pool[i]->state == state) return pool[i].get();
+  }
+  return nullptr;
+}
+
+[[noreturn]] void explain_deadlock() {
+  Fiber* finished = any_in(State::finished);
+  Fiber* at_barrier = any_in(State::at_barrier);
+  Fiber* at_collective = any_in(State::at_collective);
+  if (at_collective != nullptr) {
+    current = at_collective;
+    std::string what = "a warp collective at " + site_text(current->site) + " is not reached by all lanes of its mask: ";
+    for (int lane = 0; lane < warp_lanes; ++lane) {
+      const int other = current->warp() * warp_lanes + lane;
+      if (!(current->mask >> lane & 1)) continue;
+      if (other >= thread_count) fail_at(what + "the block has no lane " + std::to_string(lane), 0);
+      const Fiber& fiber = *pool[other];
+      if (fiber.state == State::finished) fail_at(what + "thread " + thread_text(other) + " has returned", 0);
+      if (fiber.state == State::at_barrier) {
+        fail_at(what + "thread " + thread_text(other) + " waits at the barrier at " + site_text(fiber.site), 0);
+      }
+      if (fiber.mask != current->mask || fiber.kind != current->kind || fiber.site.line != current->site.line) {
+        fail_at(what + "thread " + thread_text(other) + " waits at " + site_text(fiber.site) +
+                    (fiber.mask != current->mask ? " with another mask" : ""), 0);
+      }
+    }
+  }
+  current = at_barrier;
+  fail_at("the barrier at " + site_text(at_barrier->site) + " is not reached by all threads: thread " +
+              thread_text(finished->linear) + " has returned", 0);
+}
+
+void check_same_barrier() {
+  const Fiber& first = *pool[0];
+  for (int i = 1; i < thread_count; ++i) {
+    const Site& site = pool[i]->site;
+    if (site.line == first.site.line && strcmp(site.file, first.site.file) == 0) continue;
+    current = pool[i].get();
+    fail_at("the barrier at " + site_text(site) + " is not reached by all threads: thread " + thread_text(0) +
+                " waits at " + site_text(first.site), 0);
+  }
+}
+
+// All threads wait at the barrier: let them go on.
+void pass_barrier() {
+  check_same_barrier();
+  int passed = 0;
+  for (int i = 0; i < thread_count; ++i) passed += pool[i]->predicate != 0;
+  running.last_barrier = ++running.now;
+  for (int i = 0; i < thread_count; ++i) {
+    pool[i]->state = State::ready;
+    pool[i]->predicate = passed;
+  }
+}
+
+// Errors found by the scheduler end the block in the same way as errors found in a fiber.
+void on_scheduler(void (*step)()) {
+  if (_setjmp(scheduler_context) == 0) step();
+  current = nullptr;
+}
+
+void set_up_block(const Index& index) {
+  running.block_index = index;
+  running.block_began = running.last_barrier = ++running.now;
+  running.block_starts.push_back(running.now);
+  running.block_order.push_back(index);
+  running.fenced.push_back(false);
+  running.did_global_atomic = false;
+  if (static_shared.bytes > 0) fill_poison(reinterpret_cast<void*>(static_shared.begin), static_shared.bytes);
+  fill_poison(reinterpret_cast<void*>(dynamic_region.begin), dynamic_region.bytes);
+  for (int i = 0; i < thread_count; ++i) {
+    Fiber& fiber = *pool[i];
+    fiber.state = State::ready;
+    fiber.linear = i;
+    const unsigned u = static_cast<unsigned>(i);
+    fiber.thread = {u % running.block.x, u / running.block.x % running.block.y, u / running.block.x / running.block.y};
+    fiber.seen.fill(0);
+    fiber.copies.clear();
+    fiber.groups = 0;
+  }
+}
+
+// Seed 0 runs threads and blocks in order, 1 in reverse, the others in a new random order each time.
+void set_order(std::vector<int>& order) {
+  if (seed == 1) std::sort(order.begin(), order.end(), std::greater<>());
+  if (seed > 1) std::shuffle(order.begin(), order.end(), generator);
+}
+
+void run_block(std::vector<int>& order) {
+  for (int finished = 0; finished < thread_count;) {
+    set_order(order);
+    bool moved = false;
+    for (int i : order) {
+      if (pool[i]->state != State::ready) continue;
+      moved = true;
+      resume(*pool[i]);
+      if (!failure.empty()) return;
+    }
+    finished = 0;
+    int waiting = 0;
+    for (int i = 0; i < thread_count; ++i) {
+      finished += pool[i]->state == State::finished;
+      waiting += pool[i]->state == State::at_barrier;
+    }
+    if (waiting == thread_count) {
+      on_scheduler(pass_barrier);
+    } else if (!moved && finished < thread_count) {
+      on_scheduler(explain_deadlock);
+    }
+    if (!failure.empty()) return;
+  }
+}
+
+void end_launch() {
+  current = nullptr;
+  set_shared(nullptr, nullptr);
+  ++running.now;
+}
+
+void check_launch(const Index& grid, const Index& block, size_t shared_bytes) {
+  const size_t threads = size_t{block.x} * block.y * block.z;
+  if (threads < 1 || threads > max_threads || block.z > 64) {
+    throw std::runtime_error("simt: a block has 1 to 1024 threads, asked for " + std::to_string(threads));
+  }
+  if (grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535) {
+    throw std::runtime_error("simt: a grid is at most 2147483647 x 65535 x 65535 blocks, asked for " +
+                             std::to_string(grid.x) + " x " + std::to_string(grid.y) + " x " + std::to_string(grid.z));
+  }
+  if (shared_bytes > max_shared_bytes) {
+    throw std::runtime_error("simt: a block has at most " + std::to_string(max_shared_bytes) +
+                             " bytes of shared memory, asked for " + std::to_string(shared_bytes));
+  }
+}
+
+}  // namespace
+
+Index thread_index() noexcept { return current->thread; }
+Index block_index() noexcept { return running.block_index; }
+Index block_shape() noexcept { return running.block; }
+Index grid_shape() noexcept { return running.grid; }
+int lane() noexcept { return current->lane(); }
+void* dynamic_shared() { return reinterpret_cast<void*>(dynamic_region.begin); }
+void fence() { running.fenced.back() = true; }
+
+bool in_fiber_stacks(uintptr_t address) {
+  const auto begin = reinterpret_cast<uintptr_t>(stacks);
+  return stacks != nullptr && address - begin < max_threads * (stack_bytes + guard_bytes);
+}
+
+std::string thread_text(int linear) {
+  const Index& index = pool[linear]->thread;
+  return "(" + std::to_string(index.x) + ", " + std::to_string(index.y) + ", " + std::to_string(index.z) + ")";
+}
+
+void fail_at(const std::string& what, uintptr_t site) {
+  const Index& block = running.block_index;
+  failure = "simt: kernel " + source_line(reinterpret_cast<uintptr_t>(running.kernel)) + ", block (" +
+            std::to_string(block.x) + ", " + std::to_string(block.y) + ", " + std::to_string(block.z) + "), thread " +
+            thread_text(current->linear) + (site != 0 ? ", at " + source_line(site) : "") + ": " + what;
+  to_scheduler();
+}
+
+void fail(const char* what) { fail_at(what, reinterpret_cast<uintptr_t>(__builtin_return_address(0))); }
+
+int barrier(int predicate, Site site) {
+  current->state = State::at_barrier;
+  current->predicate = predicate;
+  current->site = site;
+  wait_here();
+  return current->predicate;
+}
+
+void rendezvous(Collective kind, unsigned mask, const void* operand, size_t bytes, void* operands, bool orders_memory,
+                Site site) {
+  Fiber& self = *current;
+  if (!(mask >> self.lane() & 1)) {
+    fail_at("the mask of the warp collective at " + site_text(site) + " does not name the calling lane", 0);
+  }
+  self.kind = kind;
+  self.mask = mask;
+  self.site = site;
+  self.operand_size = bytes;
+  self.orders_memory = orders_memory;
+  if (bytes > 0) memcpy(self.operand.data(), operand, bytes);
+  self.state = State::at_collective;
+
+  const int first = self.warp() * warp_lanes;
+  bool complete = true;
+  for (int lane = 0; lane < warp_lanes && complete; ++lane) {
+    if (!(mask >> lane & 1)) continue;
+    const int other = first + lane;
+    complete = other < thread_count && pool[other]->state == State::at_collective && pool[other]->mask == mask &&
+               pool[other]->kind == kind && pool[other]->site.line == site.line &&
+               strcmp(pool[other]->site.file, site.file) == 0;
+  }
+  if (!complete) {
+    wait_here();
+  } else {
+    const auto unused = std::find_if(snapshots.begin(), snapshots.end(), [](const Snapshot& s) { return !s.readers; });
+    const int index = static_cast<int>(unused - snapshots.begin());
+    if (unused == snapshots.end()) snapshots.emplace_back();
+    Snapshot& snapshot = snapshots[index];
+    std::array<Time, warp_lanes> seen{};
+    if (orders_memory) ++running.now;
+    for (int lane = 0; lane < warp_lanes; ++lane) {
+      if (!(mask >> lane & 1)) continue;
+      Fiber& fiber = *pool[first + lane];
+      memcpy(snapshot.operands.data() + lane * bytes, fiber.operand.data(), bytes);
+      fiber.state = State::ready;
+      fiber.snapshot = index;
+      ++snapshot.readers;
+      for (int i = 0; i < warp_lanes; ++i) seen[i] = std::max(seen[i], mask >> i & 1 ? running.now : fiber.seen[i]);
+    }
+    for (int lane = 0; orders_memory && lane < warp_lanes; ++lane) {
+      if (mask >> lane & 1) pool[first + lane]->seen = seen;
+    }
+  }
+  Snapshot& snapshot = snapshots[self.snapshot];
+  // Lanes outside of the mask stay poison, so that reading them shows.
+  fill_poison(operands, bytes * warp_lanes);
+  for (int lane = 0; lane < warp_lanes; ++lane) {
+    if (mask >> lane & 1) {
+      memcpy(static_cast<char*>(operands) + lane * bytes, snapshot.operands.data() + lane * bytes, bytes);
+    }
+  }
+  --snapshot.readers;
+}
+
+void run_grid(const void* kernel, Index grid, Index block, size_t shared_bytes, void (*body)(const void*),
+              const void* closure) {
+  const std::lock_guard lock(bench_mutex);
+  check_launch(grid, block, shared_bytes);
+  thread_count = static_cast<int>(block.x * block.y * block.z);
+  make_fibers(thread_count);
+  thread_body = body;
+  thread_closure = closure;
+  find_module(kernel);
+  define_what_the_host_wrote();
+
+  // 16 bytes of alignment and not more, as CUDA promises; the slack around the region belongs to nothing.
+  constexpr size_t slack = 4096;
+  dynamic_memory.assign(shared_bytes + 2 * slack + 256, 0);
+  const auto memory = reinterpret_cast<uintptr_t>(dynamic_memory.data());
+  dynamic_region = Region{((memory + slack + 127) & ~uintptr_t{127}) + 16, shared_bytes, Space::shared, false, {}, {}};
+  static_shared = Region{reinterpret_cast<uintptr_t>(static_shared_begin()), static_shared_bytes(), Space::shared,
+                         false, {}, {}};
+  set_shared(&static_shared, &dynamic_region);
+
+  running.kernel = kernel;
+  running.grid = grid;
+  running.block = block;
+  running.launch_began = ++running.now;
+  running.block_starts.clear();
+  running.block_order.clear();
+  running.fenced.clear();
+  failure.clear();
+  snapshots.clear();
+  generator.seed(seed);
+
+  const uint64_t blocks = uint64_t{grid.x} * grid.y * grid.z;
+  std::vector<int> block_order(blocks), thread_order(thread_count);
+  std::iota(block_order.begin(), block_order.end(), 0);
+  std::iota(thread_order.begin(), thread_order.end(), 0);
+  set_order(block_order);
+  for (int b : block_order) {
+    const unsigned u = static_cast<unsigned>(b);
+    set_up_block({u % grid.x, u / grid.x % grid.y, u / grid.x / grid.y});
+    run_block(thread_order);
+    if (failure.empty()) continue;
+    pool.clear();  // its fibers stand in the middle of the kernel
+    end_launch();
+    throw std::runtime_error(failure);
+  }
+  end_launch();
+}
+
+extern "C" SIMT_EXPORT void simt_set_seed(uint64_t value) { seed = value; }
+extern "C" SIMT_EXPORT void simt_define_all() { define_all_global(); }
+
+}  // namespace simt

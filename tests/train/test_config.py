@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sslfast import registry
+from sslfast.errors import UserError
+from sslfast.train import TrainConfig, resolve
+from sslfast.train.config import DEFAULTS, read_config, write_config
+
+RECIPES = sorted((Path(registry.__file__).parent / "recipes").glob("*.yaml"))
+
+
+def test_a_value_comes_from_the_user_then_the_recipe_then_the_defaults(tiny):
+    config = resolve(tiny(epochs=7))
+    assert config.epochs == 7  # the recipe has 3
+    assert (config.learning_rate, config.batch_size) == (0.1, 8)  # the recipe's
+    assert config.accumulate == DEFAULTS["accumulate"]
+    assert config.precision == "32-true"
+    assert all(value is not None for name, value in asdict(config).items() if name != "root")
+
+
+def test_resolving_twice_changes_nothing(tiny):
+    config = resolve(tiny(root=Path("some/where"), method_options={"noise": 0.5}))
+    assert resolve(config) == config
+
+
+def test_config_file_repeats_the_run(tiny, tmp_path):
+    config = resolve(tiny(method_options={"noise": 0.5}))
+    path = tmp_path / "config.yaml"
+    path.write_text(write_config(config))
+    assert read_config(path) == config
+    assert path.read_text().startswith("# sslfast ")
+
+
+def test_out_is_named_after_the_method():
+    assert resolve(TrainConfig(method="simclr", data="shapes")).out == "runs/simclr"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 0}, "epochs is 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"learning_rate": -1.0}, "learning_rate is -1.0"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan"),
+        ({"epochs": "three"}, "epochs is 'three'"),
+        ({"optimizer": "sdg", "learning_rate": 0.1}, "did you mean 'sgd'"),
+        ({"schedule": "cosin"}, "did you mean 'cosine'"),
+        ({"precision": "bf16"}, "did you mean 'bf16-mixed'"),
+        ({"precision": "16-mixed"}, "needs CUDA"),
+        ({"seed": 2**31}, "less than 2\\^31"),
+        ({"on_error": "ignore"}, "on_error is 'ignore'"),
+        ({"schedule": "plateau", "warmup_epochs": 3}, "warmup_epochs needs a cosine or constant"),
+        ({"optimizer": "adam"}, "meant for sgd; set --learning-rate for adam"),
+    ],
+)
+def test_a_wrong_value_names_the_field_and_the_cure(tiny, changes, message):
+    with pytest.raises(UserError, match=message):
+        resolve(tiny(**changes))
+
+
+def test_method_and_data_are_asked_for():
+    with pytest.raises(UserError, match="no method given; set --method to one of: .*simclr"):
+        resolve(TrainConfig(data="shapes"))
+    with pytest.raises(UserError, match="no data given; set --data to one of: .*cifar10"):
+        resolve(TrainConfig(method="simclr"))
+    with pytest.raises(UserError, match="did you mean 'simclr'"):
+        resolve(TrainConfig(method="simcl", data="shapes"))
+
+
+def test_resume_takes_the_saved_values_and_may_move(tiny):
+    saved = resolve(tiny(epochs=9, learning_rate=0.3))
+    resumed = resolve(TrainConfig(out="elsewhere", max_steps=4), saved)
+    assert (resumed.epochs, resumed.learning_rate, resumed.method) == (9, 0.3, saved.method)
+    assert (resumed.out, resumed.max_steps) == ("elsewhere", 4)
+    assert resolve(saved, saved) == saved
+
+
+@pytest.mark.parametrize(
+    "changes", [{"method": "simclr"}, {"backbone": "resnet18"}, {"epochs": 4}, {"method_options": {"noise": 1.0}}]
+)
+def test_resume_refuses_to_become_another_run(tiny, changes):
+    (name, value), saved = next(iter(changes.items())), resolve(tiny())
+    with pytest.raises(UserError, match=f"cannot resume: .* has {name} .*, not .*leave --{name.replace('_', '-')} out"):
+        resolve(TrainConfig(**changes), saved)
+    assert getattr(saved, name) != value
+
+
+def test_a_damaged_config_file_is_named(tmp_path):
+    path = tmp_path / "config.yaml"
+    with pytest.raises(UserError, match="is no run folder: it has no config.yaml"):
+        read_config(path)
+    for text, message in [("{", "cannot read"), ("[1]", "holds no options"), ("epoch: 3", "did you mean 'epochs'")]:
+        path.write_text(text)
+        with pytest.raises(UserError, match=message):
+            read_config(path)
+
+
+def test_every_method_has_a_recipe_file():
+    assert {yaml.safe_load(path.read_text())["method"] for path in RECIPES} == set(registry.METHODS)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_file_adds_to_the_methods_recipe_without_repeating_it(path):
+    values = yaml.safe_load(path.read_text())
+    recipe = registry.resolve("methods", values["method"]).recipe
+    assert not values.keys() & recipe.keys()
+    config = asdict(resolve(TrainConfig(**values)))
+    assert config == {**config, **values, **recipe}

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from sslfast.train import resolve
+from sslfast.train.schedules import Schedule
+
+
+def schedule_of(config):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=config.learning_rate)
+    return optimizer, Schedule(config, optimizer, steps_per_epoch=4)
+
+
+def rates(config, steps):
+    optimizer, schedule = schedule_of(config)
+    result = []
+    for _ in range(steps):
+        result.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.after_step()
+    return result
+
+
+def test_cosine_after_linear_warmup(tiny):
+    found = rates(resolve(tiny(epochs=5, warmup_epochs=1.5, learning_rate=2.0)), 20)
+    warmup = [2.0 * k / 6 for k in range(1, 7)]
+    falling = [1.0 + math.cos(math.pi * k / 14) for k in range(14)]
+    assert found == pytest.approx(warmup + falling)
+
+
+def test_constant_after_linear_warmup(tiny):
+    found = rates(resolve(tiny(epochs=5, warmup_epochs=1, schedule="constant", learning_rate=2.0)), 8)
+    assert found == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.0, 2.0, 2.0, 2.0])
+
+
+def test_plateau_divides_by_ten_after_five_epochs_without_improvement(tiny):
+    optimizer, schedule = schedule_of(resolve(tiny(schedule="plateau", learning_rate=1.0)))
+    found = []
+    for loss in [5.0, 4.0, 4.0, 4.1, 4.2, 4.0, 4.0, 3.9, 3.9, 3.9, 3.9, 3.9, 3.9]:
+        optimizer.step()
+        schedule.after_step()
+        schedule.after_epoch(loss)
+        found.append(optimizer.param_groups[0]["lr"])
+    assert found == pytest.approx([1.0] * 6 + [0.1] * 6 + [0.01])
+
+
+@pytest.mark.parametrize("name", ["cosine", "constant", "plateau"])
+def test_state_continues_where_it_was(tiny, name):
+    config = resolve(tiny(epochs=5, schedule=name))
+    straight, schedule = schedule_of(config)
+    losses = [1.0] * 9
+    for number, loss in enumerate(losses):
+        if number == 4:
+            resumed, other = schedule_of(config)
+            resumed.load_state_dict(straight.state_dict())
+            other.load_state_dict(schedule.state_dict())
+        for optimizer, item in [(straight, schedule)] if number < 4 else [(straight, schedule), (resumed, other)]:
+            optimizer.step()
+            item.after_step()
+            item.after_epoch(loss)
+    assert straight.param_groups[0]["lr"] == resumed.param_groups[0]["lr"]
+    if name != "constant":
+        assert straight.param_groups[0]["lr"] < config.learning_rate
