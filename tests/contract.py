@@ -18,6 +18,8 @@ from torch import Tensor
 CONTRACTS = {
     "augment_params": "ops.samples_augment_params:CONTRACT",
     "augment": "ops.samples_augment:CONTRACT",
+    "nt_xent_forward": "ops.samples_nt_xent:FORWARD",
+    "nt_xent_backward": "ops.samples_nt_xent:BACKWARD",
 }
 
 

@@ -6,7 +6,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -59,11 +58,9 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
     assert "_" not in "".join(word for word in text.split() if word.startswith("--"))
 
 
-def test_help_is_fast_and_does_not_import_torch() -> None:
+def test_help_does_not_wait_for_torch() -> None:
     code = "import sys; from sslfast.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
-    begin = time.perf_counter()
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
-    assert time.perf_counter() - begin < 5  # 0.3 s on an idle machine
 
 
 def test_python_dash_m() -> None:

@@ -119,6 +119,16 @@ def apply(
     return torch.cat(results)
 
 
+def standardised(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
+    """Features ((n, D), (m, D) float32) shifted and scaled to mean 0 and deviation 1 over the training images.
+
+    A feature that never changes there becomes 0: it carries nothing, and scaling would only magnify its rounding.
+    """
+    mean, deviation = train.mean(dim=0), train.std(dim=0, correction=0)
+    scale = torch.where(deviation > 1e-6 * mean.abs(), 1.0 / deviation, 0.0)
+    return (train - mean) * scale, (test - mean) * scale
+
+
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Puts `module` into eval mode, and afterwards each of its parts back into the mode it was in."""

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sslfast.errors import UserError
-from sslfast.evaluate.features import Encoder
+from sslfast.evaluate.features import Encoder, standardised
 from sslfast.evaluate.results import Scores, accuracy, ranks
 
 
@@ -25,15 +25,11 @@ def evaluate_linear(
     Raises:
         UserError: an option is not positive.
     """
-    train, test = encoder.pooled
-    train, labels = train[subset], encoder.train_labels[subset]
-    mean, deviation = train.mean(dim=0), train.std(dim=0, correction=0)
-    # A feature that never changes carries nothing; dividing by its deviation would only magnify rounding.
-    scale = torch.where(deviation > 1e-6 * (1.0 + mean.abs()), 1.0 / deviation, 0.0)
+    train, test = standardised(encoder.pooled[0][subset], encoder.pooled[1])
     weight, bias = fit_logistic_regression(
-        (train - mean) * scale, labels, encoder.classes, inverse_regularisation, max_iterations
+        train, encoder.train_labels[subset], encoder.classes, inverse_regularisation, max_iterations
     )
-    return accuracy(ranks(((test - mean) * scale) @ weight + bias, encoder.test_labels))
+    return accuracy(ranks(test @ weight + bias, encoder.test_labels))
 
 
 @torch.enable_grad()

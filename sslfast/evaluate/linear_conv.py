@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sslfast.evaluate.budget import training_steps
-from sslfast.evaluate.features import Encoder
+from sslfast.evaluate.features import Encoder, standardised
 from sslfast.evaluate.results import Scores, accuracy, ranks
 
 
@@ -28,6 +28,8 @@ def evaluate_linear_conv(
         1/P sum_p (W f_p + b)  =  W (1/P sum_p f_p) + b
 
     So the map is averaged first, once, and what is kept of an image is one vector of the map's channels, not the map.
+    The channels are standardised, which W and b could undo: otherwise the learning rate would favour encoders with
+    large activations.
 
     Args:
         encoder: gives the feature maps.
@@ -45,9 +47,9 @@ def evaluate_linear_conv(
         UserError: the backbone has no feature map, or an option is not positive.
     """
     batch_size, steps = training_steps(len(subset), batch_size, learning_rate, epochs, fewest_steps, most_steps)
-    train, test = encoder.map_means
+    train, test = standardised(encoder.map_means[0][subset], encoder.map_means[1])
     classifier = fit_softmax(
-        train[subset], encoder.train_labels[subset], encoder.classes, batch_size, steps, learning_rate, seed
+        train, encoder.train_labels[subset], encoder.classes, batch_size, steps, learning_rate, seed
     )
     with torch.no_grad():
         return accuracy(ranks(classifier(test), encoder.test_labels), steps=steps)

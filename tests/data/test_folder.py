@@ -85,6 +85,14 @@ def test_flat_split_folders(tmp_path):
     assert reds(Folder(tmp_path, "val").read()) == reds(Folder(tmp_path, "test").read()) == [2]
 
 
+def test_labels_agree_between_splits_of_which_one_lacks_classes(tmp_path):
+    for name in ("train/ant/a.png", "train/bee/a.png", "test/bee/b.png"):
+        write(tmp_path / name)
+    train, test = Folder(tmp_path), Folder(tmp_path, "test")
+    assert train.classes == test.classes == ["ant", "bee"]
+    assert train.read().label.tolist() == [0, 1] and test.read().label.tolist() == [1]
+
+
 def test_a_class_may_be_called_train(tmp_path):
     for value, name in enumerate(["bus/a.png", "train/a.png", "car/a.png"]):
         write(tmp_path / name, value)
@@ -105,6 +113,8 @@ def test_given_classes_set_the_labels(tmp_path):
         write(tmp_path / name)
     source = Folder(tmp_path, classes=["bee", "wasp", "ant"])
     assert names(source) == ["bee/a.png", "ant/a.png"] and source.read().label.tolist() == [0, 2]
+    with pytest.raises(DataError, match="no sub-folders for the classes ant"):
+        Folder(tmp_path / "ant", classes=["ant"])
     with pytest.raises(DataError, match=r"bee is none of the classes ant, wasp"):
         Folder(tmp_path, classes=["ant", "wasp"])
 

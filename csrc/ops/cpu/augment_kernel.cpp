@@ -13,28 +13,27 @@
 namespace sslfast {
 namespace {
 
-constexpr int block = 64;  // floats summed in vector registers before they are stored
-
 struct Workspace {
   Workspace(const AugmentArgs& args, int max_image_width)
       : pixels(static_cast<int64_t>(args.height) * args.width),
         front(pixels * args.channels),
         back(pixels * args.channels),
-        row(static_cast<size_t>(max_image_width) * args.channels),
+        row(static_cast<size_t>(max_image_width) * args.channels + 1),
         tap_index(args.width) {}
 
   int64_t pixels;
   std::vector<float> front, back;  // planes: what is read and what is written by a filter
-  std::vector<float> row;          // one source row after the vertical pass, channels interleaved
-  std::vector<int> tap_index;      // per output column: first source pixel
-  std::vector<float> tap_weight;   // tap-major: weight of tap j for every output column
-  std::vector<float> kernel;       // blur weights, from the centre outwards
+  std::vector<float> row;          // one source row after the vertical pass, channels interleaved, one float of margin
+  std::vector<int> tap_index;      // per output column: first source pixel of the horizontal pass
+  std::vector<float> tap_weight;   // per output column: a weight a tap
+  std::vector<const uint8_t*> rows;     // vertical pass: the source rows of one output row
+  std::vector<const float*> blur_rows;  // the same for the blur
+  std::vector<float> weights, padded;   // weights of the rows; one row with its reflected ends
 };
 
-// out[i] = sum of weight[k] * rows[k][i].
-template <class T>
-void weighted_sum(const T* const* rows, const float* weights, int taps, float* __restrict out, int64_t n) {
-  int64_t i = 0;
+// Sums blocks of `block` floats, which stay in vector registers over all taps; returns where the blocks end.
+template <int block, class T>
+int64_t sum_blocks(const T* const* rows, const float* weights, int taps, float* __restrict out, int64_t i, int64_t n) {
   for (; i + block <= n; i += block) {
     float sum[block] = {};
     for (int k = 0; k < taps; ++k) {
@@ -45,16 +44,25 @@ void weighted_sum(const T* const* rows, const float* weights, int taps, float* _
     }
     std::memcpy(out + i, sum, sizeof(sum));
   }
-  for (; i < n; ++i) {
-    float sum = 0.0f;
-    for (int k = 0; k < taps; ++k) sum += weights[k] * static_cast<float>(rows[k][i]);
-    out[i] = sum;
-  }
+  return i;
+}
+
+// out[i] = sum of weight[k] * rows[k][i].
+template <class T>
+void weighted_sum(const T* const* rows, const float* weights, int taps, float* __restrict out, int64_t n) {
+  int64_t i = sum_blocks<64>(rows, weights, taps, out, 0, n);
+  i = sum_blocks<16>(rows, weights, taps, out, i, n);
+  i = sum_blocks<4>(rows, weights, taps, out, i, n);
+  sum_blocks<1>(rows, weights, taps, out, i, n);
 }
 
 // Fills the table of the horizontal pass, mirrored for a flip; returns the number of taps.
 int horizontal_taps(const ResizeAxis& axis, int width, bool flip, Workspace& work) {
-  const int taps = smaller(static_cast<int>(2.0f * axis.support) + 2, axis.input);
+  int taps = 1;
+  for (int x = 0; x < width; ++x) {
+    const ResizeWindow window = resize_window(axis, x);
+    taps = larger(taps, window.end - window.begin);
+  }
   work.tap_weight.assign(static_cast<size_t>(taps) * width, 0.0f);
   for (int x = 0; x < width; ++x) {
     const ResizeWindow window = resize_window(axis, x);
@@ -64,10 +72,43 @@ int horizontal_taps(const ResizeAxis& axis, int width, bool flip, Workspace& wor
     work.tap_index[column] = begin;
     const float scale = window.inverse_sum * (1.0f / 255.0f);
     for (int j = window.begin; j < window.end; ++j) {
-      work.tap_weight[static_cast<size_t>(j - begin) * width + column] = resize_weight(axis, window.center, j) * scale;
+      work.tap_weight[static_cast<size_t>(column) * taps + j - begin] = resize_weight(axis, window.center, j) * scale;
     }
   }
   return taps;
+}
+
+// Three interleaved channels: a pixel is one vector of four floats, of which the last belongs to the next pixel.
+typedef float Pixel __attribute__((vector_size(16), aligned(4)));
+
+void horizontal_pass_rgb(const float* row, int taps, int width, const Workspace& work, float* const* out) {
+  constexpr int batch = 16;  // pixels that are summed before they are spread over the planes
+  for (int x0 = 0; x0 < width; x0 += batch) {
+    float sums[4 * batch];
+    const int n = smaller(batch, width - x0);
+    for (int i = 0; i < n; ++i) {
+      const float* weight = work.tap_weight.data() + static_cast<size_t>(x0 + i) * taps;
+      const float* in = row + 3 * static_cast<int64_t>(work.tap_index[x0 + i]);
+      Pixel sum = {};
+      for (int j = 0; j < taps; ++j) sum += weight[j] * *reinterpret_cast<const Pixel*>(in + 3 * j);
+      *reinterpret_cast<Pixel*>(sums + 4 * i) = sum;
+    }
+    for (int c = 0; c < 3; ++c) {
+      for (int i = 0; i < n; ++i) out[c][x0 + i] = sums[4 * i + c];
+    }
+  }
+}
+
+void horizontal_pass(const float* row, int taps, int width, int channels, const Workspace& work, float* const* out) {
+  for (int x = 0; x < width; ++x) {
+    const float* weight = work.tap_weight.data() + static_cast<size_t>(x) * taps;
+    const float* in = row + static_cast<int64_t>(work.tap_index[x]) * channels;
+    for (int c = 0; c < channels; ++c) {
+      float sum = 0.0f;
+      for (int j = 0; j < taps; ++j) sum += weight[j] * in[j * channels + c];
+      out[c][x] = sum;
+    }
+  }
 }
 
 // Vertical pass on the interleaved source rows, then the horizontal pass into planes.
@@ -76,32 +117,27 @@ void resize(const AugmentArgs& args, int64_t b, const AugmentParams& params, Wor
   const int channels = args.channels, width = args.width;
   const Crop crop = crop_of(params, args.sizes[2 * b], image_width);
   const ResizeAxis vertical = resize_axis(crop.height, args.height);
-  const ResizeAxis horizontal = resize_axis(crop.width, width);
-  const int taps = horizontal_taps(horizontal, width, params.hflip != 0.0f, work);
+  const int taps = horizontal_taps(resize_axis(crop.width, width), width, params.hflip != 0.0f, work);
   const int64_t stride = static_cast<int64_t>(image_width) * channels;
   const uint8_t* source =
       args.storage + args.offsets[b] + crop.top * stride + static_cast<int64_t>(crop.left) * channels;
 
-  std::vector<const uint8_t*> rows(static_cast<size_t>(2.0f * vertical.support) + 2);
-  std::vector<float> weights(rows.size());
+  work.rows.resize(static_cast<size_t>(2.0f * vertical.support) + 2);
+  work.weights.resize(work.rows.size());
+  float* out[max_channels];
   for (int y = 0; y < args.height; ++y) {
     const ResizeWindow window = resize_window(vertical, y);
     for (int j = window.begin; j < window.end; ++j) {
-      rows[j - window.begin] = source + j * stride;
-      weights[j - window.begin] = resize_weight(vertical, window.center, j) * window.inverse_sum;
+      work.rows[j - window.begin] = source + j * stride;
+      work.weights[j - window.begin] = resize_weight(vertical, window.center, j) * window.inverse_sum;
     }
-    weighted_sum(rows.data(), weights.data(), window.end - window.begin, work.row.data(),
+    weighted_sum(work.rows.data(), work.weights.data(), window.end - window.begin, work.row.data(),
                  static_cast<int64_t>(crop.width) * channels);
-    for (int c = 0; c < channels; ++c) {
-      float* __restrict out = work.front.data() + c * work.pixels + static_cast<int64_t>(y) * width;
-      const int* __restrict index = work.tap_index.data();
-      std::memset(out, 0, sizeof(float) * width);
-      for (int j = 0; j < taps; ++j) {
-        const float* __restrict in = work.row.data() + j * channels + c;
-        const float* __restrict weight = work.tap_weight.data() + static_cast<size_t>(j) * width;
-#pragma omp simd
-        for (int x = 0; x < width; ++x) out[x] += weight[x] * in[index[x] * channels];
-      }
+    for (int c = 0; c < channels; ++c) out[c] = work.front.data() + c * work.pixels + static_cast<int64_t>(y) * width;
+    if (channels == 3) {
+      horizontal_pass_rgb(work.row.data(), taps, width, work, out);
+    } else {
+      horizontal_pass(work.row.data(), taps, width, channels, work, out);
     }
   }
 }
@@ -122,13 +158,14 @@ void rotate(const AugmentArgs& args, const AugmentParams& params, Workspace& wor
 
 void blur(const AugmentArgs& args, const AugmentParams& params, int radius, Workspace& work) {
   const int height = args.height, width = args.width;
-  std::vector<float> weights(2 * radius + 1);
+  std::vector<float>&weights = work.weights, &padded = work.padded;
+  std::vector<const float*>& rows = work.blur_rows;
+  weights.resize(2 * radius + 1);
+  padded.resize(width + 2 * radius);
+  rows.resize(2 * radius + 1);
   float sum = 0.0f;
   for (int k = -radius; k <= radius; ++k) sum += weights[k + radius] = blur_weight(params, k);
   for (float& weight : weights) weight /= sum;
-
-  std::vector<float> padded(width + 2 * radius);
-  std::vector<const float*> rows(2 * radius + 1);
   for (int c = 0; c < args.channels; ++c) {
     float* plane = work.front.data() + c * work.pixels;
     float* middle = work.back.data() + c * work.pixels;

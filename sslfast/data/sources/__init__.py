@@ -26,7 +26,7 @@ class Source(Protocol):
         """The whole split in CPU memory; `index` is 0 … N-1, `label` follows `classes`."""
 
 
-def check_choice(name: str, value: object, valid: tuple[str, ...]) -> None:
+def check_choice(name: str, value: object, valid: tuple[object, ...]) -> None:
     """Raises UserError unless `value` is one of `valid`."""
     if value not in valid:
         raise UserError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, valid))}")

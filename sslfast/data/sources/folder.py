@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +67,7 @@ class Folder:
             raise UserError("data 'folder' needs root: the folder that holds the images")
         check_choice("split", split, tuple(SPLITS))
         check_choice("on_error", on_error, ("raise", "skip"))
-        check_choice("channels", channels, tuple(MODES))  # type: ignore[arg-type]
+        check_choice("channels", channels, tuple(MODES))
         check_number("limit", limit, 0)
         check_number("resize_shorter", resize_shorter, 0)
         self.root = Path(root).expanduser()
@@ -79,28 +79,16 @@ class Folder:
         self.classes: list[str] | None = None
         self._label: np.ndarray | None = None
 
-        if not self.root.is_dir():
-            what = "is a file, not a folder" if self.root.exists() else "does not exist"
-            raise DataError(f"the image folder {self.root} {what}; give the folder that holds the images as root")
-        folders = split_folders(self.root)
-        if folders and split not in folders:
-            wanted = " or ".join(f"{name}/" for name in SPLITS[split])
-            raise DataError(f"{self.root} has {_listed(folders.values())} but no {wanted}: no split {split!r}")
-        if not folders and split != "train":
-            raise DataError(
-                f"{self.root} is not divided into splits, so there is no split {split!r}; "
-                f"put its images into {self.root / 'train'} and {self.root / split}"
-            )
-        folder = folders.get(split, self.root)
+        folders, folder = _split_folder(self.root, split)
         files, top = find_images(folder)
         if not files:
             raise DataError(f"no images in {folder}: looked for {', '.join(EXTENSIONS)} in it and in its sub-folders")
-        if labels and self._labelled(folder, top, classes):
-            self.classes = list(classes) if classes else _class_names(folder, folders, top)
-            files, self._label = self._by_turns(folder, files, top)
-        self.files = files[: limit or None]
-        if self._label is not None:
+        if labels:
+            self.classes = _class_names(folder, folders, top, classes)
+        if self.classes is not None:
+            files, self._label = _by_turns(files, top, self.classes)
             self._label = self._label[: limit or None]
+        self.files = files[: limit or None]
 
     def __len__(self) -> int:
         return len(self.files)
@@ -119,31 +107,27 @@ class Folder:
             self.files = [self.files[position] for position in kept]
             self._label = None if self._label is None else self._label[kept]
         label = None if self._label is None else torch.from_numpy(self._label)
-        return pack([image for image in images if image is not None], self.channels, label)
+        decoded = [image for image in images if image is not None]
+        del images  # `pack` frees each image once it is copied
+        return pack(decoded, self.channels, label)
 
-    def _labelled(self, folder: Path, top: list[str], classes: Sequence[str] | None) -> bool:
-        below = {name for name in top if name}
-        if "" in top and below:
-            raise DataError(
-                f"{folder} holds images beside the sub-folders {_listed(below)}: either move those images into the "
-                f"sub-folders of their classes, or load everything without labels (labels=False)"
-            )
-        if classes and not below:
-            raise DataError(f"{folder} has no sub-folders for the classes {_listed(classes)}")
-        return len(below) > 1 or bool(classes)
 
-    def _by_turns(self, folder: Path, files: list[str], top: list[str]) -> tuple[list[str], np.ndarray]:
-        assert self.classes is not None
-        known = {name: label for label, name in enumerate(self.classes)}
-        unknown = sorted(set(top) - set(known))
-        if unknown:
-            raise DataError(f"{folder / unknown[0]} is none of the classes {_listed(self.classes)}; move it elsewhere")
-        label = np.array([known[name] for name in top], dtype=np.int64)
-        turn = np.empty_like(label)
-        for value in range(len(self.classes)):
-            turn[label == value] = np.arange((label == value).sum())
-        order = np.lexsort((label, turn))
-        return [files[position] for position in order], label[order]
+def _split_folder(root: Path, split: str) -> tuple[dict[str, Path], Path]:
+    """The split folders below `root` (none when it is not divided), and the folder that holds `split`."""
+    if not root.is_dir():
+        what = "is a file, not a folder" if root.exists() else "does not exist"
+        raise DataError(f"the image folder {root} {what}; give the folder that holds the images as root")
+    folders = split_folders(root)
+    if folders and split not in folders:
+        found = _listed({folder.name for folder in folders.values()})
+        wanted = " or ".join(f"{name}/" for name in SPLITS[split])
+        raise DataError(f"{root} has {found} but no {wanted}: there is no split {split!r}")
+    if not folders and split != "train":
+        raise DataError(
+            f"{root} is not divided into splits, so there is no split {split!r}; "
+            f"put its images into {root / 'train'} and {root / split}"
+        )
+    return folders, folders.get(split, root)
 
 
 def split_folders(root: Path) -> dict[str, Path]:
@@ -183,14 +167,41 @@ def find_images(folder: Path) -> tuple[list[str], list[str]]:
     return files, [file[start:].rpartition(os.sep)[0].partition(os.sep)[0] for file in files]
 
 
-def _class_names(folder: Path, folders: dict[str, Path], top: list[str]) -> list[str]:
-    # Over all splits, so that a label means the same class in each even where one lacks a class.
-    names = set(top)
-    for other in set(folders.values()) - {folder}:
-        names |= {entry.name for entry in os.scandir(other) if entry.is_dir() and not entry.name.startswith(".")}
-    return sorted(names)
+def _class_names(
+    folder: Path, folders: dict[str, Path], top: list[str], classes: Sequence[str] | None
+) -> list[str] | None:
+    """The name of label 0, 1, …, or None when the images in `folder` have no labels."""
+    below = set(top) - {""}
+    if "" in top and below:
+        raise DataError(
+            f"{folder} holds images beside the sub-folders {_listed(below)}: either move those images into the "
+            f"sub-folders of their classes, or load everything without labels (labels=False)"
+        )
+    if classes:
+        unknown = sorted(below - set(classes))
+        if not below:
+            raise DataError(f"{folder} has no sub-folders for the classes {_listed(classes)}")
+        if unknown:
+            raise DataError(f"{folder / unknown[0]} is none of the classes {_listed(classes)}; move it elsewhere")
+        return list(classes)
+    if below and folders:
+        # Over all splits, so that a label means the same class in each, even where a split lacks one.
+        entries = [entry for other in set(folders.values()) for entry in os.scandir(other)]
+        below = {entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")}
+    return sorted(below) if len(below) > 1 else None
 
 
-def _listed(names: object, most: int = 5) -> str:
-    listed = sorted(str(n.name if isinstance(n, Path) else n) for n in names)  # type: ignore[attr-defined]
+def _by_turns(files: list[str], top: list[str], classes: list[str]) -> tuple[list[str], np.ndarray]:
+    """The files, the classes taking turns, and their labels."""
+    known = {name: label for label, name in enumerate(classes)}
+    label = np.array([known[name] for name in top], dtype=np.int64)
+    turn = np.empty_like(label)
+    for value in range(len(classes)):
+        turn[label == value] = np.arange((label == value).sum())
+    order = np.lexsort((label, turn))
+    return [files[position] for position in order], label[order]
+
+
+def _listed(names: Iterable[str], most: int = 5) -> str:
+    listed = sorted(names)
     return ", ".join(listed[:most]) + (f", … ({len(listed)} in all)" if len(listed) > most else "")

@@ -15,7 +15,7 @@ from sslfast.errors import UserError
 
 SPLITS = ("train", "test")
 COUNTS = {"train": 10_000, "test": 2_000}
-DRAWS = 96  # random numbers an image may use
+DRAWS = 64  # random numbers drawn for an image; a scene uses 60
 CHUNK_PIXELS = 1 << 17  # pixels rendered at a time: the working arrays stay in the cache
 
 
@@ -97,7 +97,7 @@ class _Draws:
         self._columns = iter(np.stack([np.random.Generator(stream).random(DRAWS, np.float32) for stream in streams]).T)
 
     def __call__(self, low: float = 0.0, high: float = 1.0) -> ndarray:
-        return (low + (high - low) * next(self._columns))[:, None, None].astype(np.float32)
+        return (low + (high - low) * next(self._columns))[:, None, None]
 
     def angle(self, largest: float = np.pi) -> tuple[ndarray, ndarray]:
         """Cosine and sine of an angle in [-largest, largest] radians."""
@@ -112,8 +112,6 @@ def _render_form(signed_distance: Callable[[ndarray, ndarray], ndarray], draw: _
     pixel = 2 / size
 
     light_x, light_y = draw.angle()
-    height = draw(0.5, 0.85)
-    slope = np.sqrt(1 - height**2)
     brightness = draw(0.15, 0.8)
     ground = _texture(draw, x, y, brightness, 0.35)
     ground = [channel * (1 + 0.25 * (light_x * x + light_y * y)) for channel in ground]
@@ -123,7 +121,7 @@ def _render_form(signed_distance: Callable[[ndarray, ndarray], ndarray], draw: _
     # The object's own coordinates: centre, tilt, radius and proportions.
     radius = draw(0.5, 0.75)
     center_x, center_y = draw(-0.28, 0.28), draw(-0.28, 0.28)
-    cos, sin = draw.angle(np.radians(20))
+    cos, sin = draw.angle(np.pi / 9)
     squeeze = draw(0.85, 1.15)
 
     def distance(x: ndarray, y: ndarray) -> ndarray:
@@ -135,15 +133,8 @@ def _render_form(signed_distance: Callable[[ndarray, ndarray], ndarray], draw: _
     dark = 1 - draw(0.3, 0.6) * _smooth(0.5 - 3 * distance(x + shadow * light_x, y + shadow * light_y))
     cover = np.clip(0.5 - surface * (radius / pixel), 0, 1)
 
-    # A rounded rim: the normal leans outwards at the edge and is upright `bevel` further in.
-    bevel = draw(0.25, 0.45)
-    lean = np.clip(1 + surface / bevel, 0, 0.98)
-    down, right = np.gradient(surface, axis=(1, 2))
-    lean_scaled = lean / np.maximum(np.hypot(down, right), 1e-6)
-    upright = np.sqrt(1 - lean**2)
-    facing = slope * lean_scaled * (right * light_x + down * light_y) + height * upright
-    shade = 0.4 + 0.8 * np.maximum(facing, 0)
-    gloss = draw(0, 0.6) * np.maximum(facing, 0) ** 24
+    lambert = _facing(surface, draw(0.25, 0.45), light_x, light_y, draw(0.5, 0.85))
+    shade, gloss = 0.4 + 0.8 * lambert, draw(0, 0.6) * lambert**24
     # Darker or lighter than the ground by 0.2 to 0.6, so that the form shows and its polarity tells nothing.
     paint = _texture(draw, x, y, (brightness + draw(0.15, 0.4)) % 0.8 + 0.2, 0.25)
 
@@ -153,6 +144,17 @@ def _render_form(signed_distance: Callable[[ndarray, ndarray], ndarray], draw: _
         mixed = back + cover * (front * shade + gloss - back)
         scene[..., position] = np.clip(mixed, 0, 1) * 255 + 0.5
     return scene
+
+
+def _facing(surface: ndarray, bevel: ndarray, light_x: ndarray, light_y: ndarray, height: ndarray) -> ndarray:
+    """Cosine between the surface and the light, 0 where it faces away, on an object with a rounded rim.
+
+    The normal leans outwards at the edge, along the distance's gradient, and is upright `bevel` further in.
+    """
+    lean = np.clip(1 + surface / bevel, 0, 0.98)
+    down, right = np.gradient(surface, axis=(1, 2))
+    outwards = (right * light_x + down * light_y) / np.maximum(np.hypot(down, right), 1e-6)
+    return np.maximum(np.sqrt(1 - height**2) * lean * outwards + height * np.sqrt(1 - lean**2), 0)
 
 
 def _texture(draw: _Draws, x: ndarray, y: ndarray, brightness: ndarray, contrast: float) -> list[ndarray]:
