@@ -8,9 +8,11 @@ from typing import Any
 import timm
 import torch
 from timm.models import get_pretrained_cfg_value
+from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
 from sslfast import registry
+from sslfast.augment.presets import SMALL_IMAGE
 from sslfast.data.batch import MAX_CHANNELS
 from sslfast.errors import UserError
 
@@ -97,13 +99,23 @@ class TimmBackbone(Backbone):
         return self.network(images)
 
 
+def cifar_stem(network: ResNet, stride: int = 1) -> None:
+    """Replaces the stem by one 3x3 convolution without max-pooling (SimCLR, appendix B.9; there at stride 1)."""
+    network.conv1 = nn.Conv2d(
+        network.in_chans, network.bn1.num_features, kernel_size=3, stride=stride, padding=1, bias=False
+    )
+    nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+    network.maxpool = nn.Identity()
+
+
 def build_backbone(name: str, image_size: int = 32, in_channels: int = 3) -> Backbone:
     """Builds a randomly initialised backbone by its name.
 
     Args:
         name: one of `sslfast.registry.BACKBONES`, a user's own "package.module:Name" that is called with
             (image_size, in_channels), or any name in `timm.list_models()`.
-        image_size: side of the images in pixels; up to 64 px the ResNets of the registry take their CIFAR form.
+        image_size: side of the images in pixels; up to 64 px a ResNet gets the CIFAR stem, timm's others too where
+            their stem is the plain 7x7 one.
         in_channels: channels of the images, 1 to 16.
 
     Raises:
@@ -134,6 +146,8 @@ def build_backbone(name: str, image_size: int = 32, in_channels: int = 3) -> Bac
             f"timm cannot build {name!r} for images of {image_size} px with {in_channels} channels ({error}); "
             "choose another backbone, for example resnet18"
         ) from error
+    if isinstance(network, ResNet) and isinstance(network.conv1, nn.Conv2d) and image_size <= SMALL_IMAGE:
+        cifar_stem(network)
     return TimmBackbone(network, image_size, in_channels)
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
-from torch import nn
 
 from sslfast.augment.presets import SMALL_IMAGE
-from sslfast.models.backbone import TimmBackbone
+from sslfast.models.backbone import TimmBackbone, cifar_stem
 
 
 def resnet18(image_size: int = 32, in_channels: int = 3) -> TimmBackbone:
@@ -37,15 +36,6 @@ def resnet10_narrow(image_size: int = 32, in_channels: int = 3) -> TimmBackbone:
         in_chans=in_channels,
     )
     return _backbone(network, image_size, in_channels, stem_stride=2)
-
-
-def cifar_stem(network: ResNet, stride: int = 1) -> None:
-    """Replaces the stem by one 3x3 convolution without max-pooling (SimCLR, appendix B.9; there at stride 1)."""
-    network.conv1 = nn.Conv2d(
-        network.in_chans, network.bn1.num_features, kernel_size=3, stride=stride, padding=1, bias=False
-    )
-    nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
-    network.maxpool = nn.Identity()
 
 
 def _backbone(network: ResNet, image_size: int, in_channels: int, stem_stride: int = 1) -> TimmBackbone:

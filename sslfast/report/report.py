@@ -91,6 +91,7 @@ def _content(folder: Path, run: Run) -> dict[str, Any]:
         "facts": _facts(config),
         "tiles": _tiles(table.content or [], columns.content or {}),
         "results": table,
+        "test_images": results.measured_on(table.content or []),
         "encoders": encoders,
         "baselines": [name for name in encoders if name != "pretrained"] if "pretrained" in encoders else [],
         "legend": [(name, results.stroke(name)) for name in encoders],

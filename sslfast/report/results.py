@@ -26,10 +26,11 @@ STYLES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Score:
-    """Accuracies in percent; None where it was not measured."""
+    """Accuracies in percent on so many test images; None where the row does not say."""
 
     top1: float
     top5: float | None
+    images: int | None
 
 
 @dataclass
@@ -87,10 +88,14 @@ def read_results(path: Path) -> list[Group]:
         for row in rows:
             samples = int(row["samples_per_class"]) if row.get("samples_per_class") else None
             fraction = float(row.get("label_fraction") or 1.0)
-            top5 = row.get("top5")
+            top5, images = row.get("top5"), row.get("test_images")
             lines = groups.setdefault(str(row["protocol"]), {})
             line = lines.setdefault((samples, fraction), Line(fraction, samples))
-            line.scores[str(row["encoder"])] = Score(float(row["top1"]), None if top5 is None else float(top5))
+            line.scores[str(row["encoder"])] = Score(
+                top1=float(row["top1"]),
+                top5=None if top5 is None else float(top5),
+                images=None if images is None else int(images),
+            )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"cannot read {path}: {type(error).__name__}: {error}; remove the file and run 'sslfast evaluate' again"
@@ -104,6 +109,16 @@ def encoders(groups: Iterable[Group]) -> list[str]:
     """The encoders that were measured: the pretrained one, the baselines, then any others."""
     found = {name: None for group in groups for line in group.lines for name in line.scores}
     return [name for name in ENCODERS if name in found] + [name for name in found if name not in ENCODERS]
+
+
+def measured_on(groups: Iterable[Group]) -> str:
+    """On how many images the scores were measured, in words."""
+    scores = [score for group in groups for line in group.lines for score in line.scores.values()]
+    counts = {score.images for score in scores if score.images is not None}
+    if not counts:
+        return "the test images"
+    low, high = min(counts), max(counts)
+    return f"{low:,} test images" if low == high else f"{low:,} to {high:,} test images"
 
 
 def headlines(groups: Iterable[Group]) -> list[tuple[str, Line]]:

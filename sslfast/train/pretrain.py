@@ -76,11 +76,12 @@ def pretrain(config: TrainConfig, resume: bool = False, overwrite: bool = False)
         raise UserError(
             f"{out} already holds a run; continue it with --resume, replace it with --overwrite, or give another --out"
         )
+    leave = not torch.distributed.is_initialized()
     fabric, starts_ranks = _fabric(config)
     try:
         # Ranks that are started here handle signals themselves; this process passes them on.
         with StopSignals() if starts_ranks else nullcontext():
-            failure = fabric.launch(partial(_train, config=config, resume=resume))
+            failure = fabric.launch(partial(_train, config=config, resume=resume, leave=leave))
     except ProcessExitedException as error:
         raise TrainingError(f"a rank ended without a message ({error}); {last_good(out)}") from error
     if failure is not None:
@@ -125,8 +126,11 @@ def _fabric(config: TrainConfig) -> tuple[Fabric, bool]:
     return fabric, launched == 1 and world_size > 1
 
 
-def _train(fabric: Fabric, config: TrainConfig, resume: bool) -> UserError | None:
-    """One rank's part of the run; returns what went wrong, since an exception of a started process loses its type."""
+def _train(fabric: Fabric, config: TrainConfig, resume: bool, leave: bool) -> UserError | None:
+    """One rank's part of the run; `leave` says whether to close the process group at the end.
+
+    What went wrong is returned, since the exception of a process that was started here would lose its type.
+    """
     out = Path(config.out)
     try:
         images = _read_images(fabric, config)
@@ -151,6 +155,9 @@ def _train(fabric: Fabric, config: TrainConfig, resume: bool) -> UserError | Non
         return TrainingError(f"the GPU's memory is full: {error}; lower batch_size, or split it by accumulate")
     except UserError as error:
         return error
+    finally:
+        if leave and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()  # its threads must not outlive the interpreter
     return None
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sslfast import registry
 from sslfast.augment import Views, presets
+from sslfast.data import MemoryLoader
 from sslfast.data.batch import ImageBatch
 from sslfast.errors import UserError
 from sslfast.methods import Method, build
@@ -40,17 +41,36 @@ def batch() -> ImageBatch:
 
 
 @pytest.mark.parametrize("name", list(registry.METHODS))
-def test_every_method_trains_in_a_loop_of_ten_lines(name: str, batch: ImageBatch) -> None:
+def test_every_method_trains_in_the_loop_of_its_docstring(name: str, batch: ImageBatch) -> None:
     method = build(name, backbone="resnet10_narrow", image_size=32)
     before = [parameter.clone() for parameter in method.backbone.parameters()]
-    optimizer = torch.optim.SGD(method.parameters(), lr=0.01)
+    optimizer = torch.optim.SGD(method.parameters(), lr=0.1, momentum=0.9)
+    loader = MemoryLoader(batch, batch_size=2)
     for epoch in range(2):
-        result = method(method.views(batch, epoch))
-        assert all(value.ndim == 0 and torch.isfinite(value) for value in result.values())
-        result["loss"].backward()
-        optimizer.step()
-        optimizer.zero_grad()
+        for part in loader.epoch(epoch):
+            result = method(method.views(part, epoch))
+            assert all(value.ndim == 0 and torch.isfinite(value) for value in result.values())
+            result["loss"].backward()
+            optimizer.step()
+            optimizer.zero_grad()
     assert any(not torch.equal(a, b) for a, b in zip(before, method.backbone.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", list(registry.METHODS))
+def test_every_method_compiles_to_one_graph(name: str, batch: ImageBatch) -> None:
+    method = build(name, backbone="resnet10_narrow").eval()  # no running statistics: both calls see the same state
+    views = method.views(batch)
+    compiled = torch.compile(method, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(views), method(views))
+
+
+@pytest.mark.parametrize("name", list(registry.METHODS))
+def test_weights_move_to_another_method(name: str, batch: ImageBatch) -> None:
+    first, second = (build(name, backbone="resnet10_narrow", seed=seed).eval() for seed in (0, 1))
+    views = first.views(batch)
+    assert not torch.equal(first(views)["loss"], second(views)["loss"])
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(first(views)["loss"], second(views)["loss"])
 
 
 @pytest.mark.parametrize("name", list(registry.METHODS))

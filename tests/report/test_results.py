@@ -84,5 +84,18 @@ def test_labels_are_plotted_where_there_are_several(read, monkeypatch):
     assert options["log_x"]
 
 
+@pytest.mark.parametrize(
+    ("counts", "text"),
+    [
+        ((None, None), "the test images"),
+        ((1000, 1000), "1,000 test images"),
+        ((500, 10000), "500 to 10,000 test images"),
+    ],
+)
+def test_number_of_test_images(read, counts, text):
+    rows = [row(protocol, test_images=count) for protocol, count in zip(("knn", "linear"), counts, strict=True)]
+    assert results.measured_on(read(*rows)) == text
+
+
 def test_nothing_measured(read):
     assert read() == [] and results.headlines([]) == [] and results.label_plots([]) == []

@@ -44,7 +44,10 @@ def test_full_disk_keeps_the_last_good_checkpoint(tmp_path):
     path = tmp_path / "last.ckpt"
     save_checkpoint(path, {"config": IDENTITY, "weight": torch.zeros(10)})
     good = path.read_bytes()
-    with file_size_limit(4096), pytest.raises(TrainingError, match=f"cannot save {path}.*last good checkpoint is {path}"):
+    with (
+        file_size_limit(4096),
+        pytest.raises(TrainingError, match=f"cannot save {path}.*last good checkpoint is {path}"),
+    ):
         save_checkpoint(path, {"config": IDENTITY, "weight": torch.zeros(100_000)})
     assert path.read_bytes() == good
     assert [entry.name for entry in tmp_path.iterdir()] == ["last.ckpt"]

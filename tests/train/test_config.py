@@ -64,9 +64,9 @@ def test_a_wrong_value_names_the_field_and_the_cure(tiny, changes, message):
 
 
 def test_method_and_data_are_asked_for():
-    with pytest.raises(UserError, match="no method given; set --method to one of: .*simclr"):
+    with pytest.raises(UserError, match=r"no method given; set --method to one of: .*simclr"):
         resolve(TrainConfig(data="shapes"))
-    with pytest.raises(UserError, match="no data given; set --data to one of: .*cifar10"):
+    with pytest.raises(UserError, match=r"no data given; set --data to one of: .*cifar10"):
         resolve(TrainConfig(method="simclr"))
     with pytest.raises(UserError, match="did you mean 'simclr'"):
         resolve(TrainConfig(method="simcl", data="shapes"))
@@ -92,7 +92,7 @@ def test_resume_refuses_to_become_another_run(tiny, changes):
 
 def test_a_damaged_config_file_is_named(tmp_path):
     path = tmp_path / "config.yaml"
-    with pytest.raises(UserError, match="is no run folder: it has no config.yaml"):
+    with pytest.raises(UserError, match=r"is no run folder: it has no config.yaml"):
         read_config(path)
     for text, message in [("{", "cannot read"), ("[1]", "holds no options"), ("epoch: 3", "did you mean 'epochs'")]:
         path.write_text(text)

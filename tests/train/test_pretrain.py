@@ -176,7 +176,7 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_checkpoint(tiny):
         pretrain(config)
     state = torch.load(Path(config.out) / "last.ckpt", weights_only=True)
     assert state["position"]["step"] == 5
-    with pytest.raises(TrainingError, match="at step 2 .*there is no checkpoint yet"):
+    with pytest.raises(TrainingError, match=r"at step 2 .*there is no checkpoint yet"):
         pretrain(tiny("other", method="Diverging"))
 
 
@@ -218,9 +218,9 @@ def test_a_run_that_cannot_start_leaves_the_old_one(tiny, weights):
 
 def test_resume_of_something_else_is_refused(tiny):
     run = pretrain(tiny(max_steps=2))
-    with pytest.raises(UserError, match="has method 'train.tiny:Brightness', not 'simclr'"):
+    with pytest.raises(UserError, match=r"has method 'train.tiny:Brightness', not 'simclr'"):
         pretrain(TrainConfig(out=str(run), method="simclr"), resume=True)
-    with pytest.raises(UserError, match="has backbone .*, not 'resnet18'"):
+    with pytest.raises(UserError, match=r"has backbone .*, not 'resnet18'"):
         pretrain(TrainConfig(out=str(run), backbone="resnet18"), resume=True)
     with pytest.raises(UserError, match="is no run folder"):
         pretrain(TrainConfig(out=str(run / "none")), resume=True)
@@ -230,7 +230,7 @@ def test_resume_of_something_else_is_refused(tiny):
         pretrain(TrainConfig(out=str(run)), resume=True, overwrite=True)
     text = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(text.replace("tiny:Brightness", "tiny:Adversarial"))
-    with pytest.raises(UserError, match="last.ckpt was made with method 'train.tiny:Brightness', not"):
+    with pytest.raises(UserError, match=r"last.ckpt was made with method 'train.tiny:Brightness', not"):
         pretrain(TrainConfig(out=str(run)), resume=True)
     (run / "config.yaml").write_text(text.replace("data_options: {}", "data_options: {count: 20}"))
     with pytest.raises(UserError, match="was made with 44 images and the data set has 20 now"):

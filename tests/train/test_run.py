@@ -64,14 +64,14 @@ def views_std():
 
 
 def test_what_is_no_run_is_named(run, tmp_path, weights):
-    with pytest.raises(UserError, match="there is no folder .*none"):
+    with pytest.raises(UserError, match=r"there is no folder .*none"):
         load_run(tmp_path / "none")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="empty is no run folder: it has no config.yaml"):
+    with pytest.raises(UserError, match=r"empty is no run folder: it has no config.yaml"):
         load_run(tmp_path / "empty")
     text = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(text.replace("TinyBackbone", "PlainBackbone"))
-    with pytest.raises(UserError, match="was made with backbone 'train.tiny:TinyBackbone', not"):
+    with pytest.raises(UserError, match=r"was made with backbone 'train.tiny:TinyBackbone', not"):
         load_run(run).backbone()
     (run / "config.yaml").write_text(text)
     state = torch.load(run / "last.ckpt", weights_only=True)
@@ -80,5 +80,5 @@ def test_what_is_no_run_is_named(run, tmp_path, weights):
     with pytest.raises(UserError, match=r"last.ckpt do not fit its method as the code is now: .*head.bias"):
         load_run(run).method()
     (run / "last.ckpt").unlink()
-    with pytest.raises(UserError, match="there is no .*last.ckpt"):
+    with pytest.raises(UserError, match=r"there is no .*last.ckpt"):
         load_run(run).method()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import torch
@@ -78,7 +80,10 @@ class Diverging(Brightness):
 
 
 class Recording(Brightness):
-    """Writes what its rank has seen, and its weights, into `folder` after every step."""
+    """Writes what its rank has seen, and its weights, into `folder` after every step.
+
+    After step TINY_STOP_AT of the environment it stops the process that started the ranks.
+    """
 
     def __init__(
         self, backbone: Backbone, image_size: int = 8, seed: int = 0, noise: float = 0.01, folder: str = "."
@@ -93,6 +98,8 @@ class Recording(Brightness):
 
     def after_step(self, step: int, steps: int) -> None:
         rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+        if rank == 0 and step == int(os.environ.get("TINY_STOP_AT", 0)):
+            os.kill(os.getppid(), signal.SIGTERM)
         torch.save({"seen": self.seen, "weights": dict(self.named_parameters())}, self.folder / f"{rank}-{step}.pt")
 
 

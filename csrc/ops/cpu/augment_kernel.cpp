@@ -31,13 +31,44 @@ struct Workspace {
   std::vector<float> weights, padded;   // weights of the rows; one row with its reflected ends
 };
 
-// Sums blocks of `block` floats, which stay in vector registers over all taps; returns where the blocks end.
-template <int block, class T>
-int64_t sum_blocks(const T* const* rows, const float* weights, int taps, float* __restrict out, int64_t i, int64_t n) {
+// One vector register of the instruction set. As arrays, sums over many taps would live in memory, not in registers.
+#if defined(__AVX512F__)
+constexpr int lanes = 16;
+#elif defined(__AVX2__)
+constexpr int lanes = 8;
+#else
+constexpr int lanes = 4;
+#endif
+typedef float Lanes __attribute__((vector_size(4 * lanes)));
+
+inline Lanes load_lanes(const float* source) {
+  Lanes values;
+  std::memcpy(&values, source, sizeof(values));
+  return values;
+}
+
+// Weighted sums of `vectors` registers at a time, from column i on; returns where they end.
+template <int vectors>
+int64_t sum_block(const float* const* rows, const float* weights, int taps, float* out, int64_t i, int64_t n) {
+  for (; i + lanes * vectors <= n; i += lanes * vectors) {
+    Lanes sum[vectors] = {};
+    for (int k = 0; k < taps; ++k) {
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; ++v) sum[v] += weights[k] * load_lanes(rows[k] + i + lanes * v);
+    }
+    std::memcpy(out + i, sum, sizeof(sum));
+  }
+  return i;
+}
+
+// The same for bytes, whose widening gcc does best in plain loops; a resize has few taps.
+template <int vectors>
+int64_t sum_block(const uint8_t* const* rows, const float* weights, int taps, float* out, int64_t i, int64_t n) {
+  constexpr int block = 16 * vectors;
   for (; i + block <= n; i += block) {
     float sum[block] = {};
     for (int k = 0; k < taps; ++k) {
-      const T* source = rows[k] + i;
+      const uint8_t* source = rows[k] + i;
       const float weight = weights[k];
 #pragma omp simd
       for (int j = 0; j < block; ++j) sum[j] += weight * static_cast<float>(source[j]);
@@ -49,11 +80,13 @@ int64_t sum_blocks(const T* const* rows, const float* weights, int taps, float* 
 
 // out[i] = sum of weight[k] * rows[k][i].
 template <class T>
-void weighted_sum(const T* const* rows, const float* weights, int taps, float* __restrict out, int64_t n) {
-  int64_t i = sum_blocks<64>(rows, weights, taps, out, 0, n);
-  i = sum_blocks<16>(rows, weights, taps, out, i, n);
-  i = sum_blocks<4>(rows, weights, taps, out, i, n);
-  sum_blocks<1>(rows, weights, taps, out, i, n);
+void weighted_sum(const T* const* rows, const float* weights, int taps, float* out, int64_t n) {
+  int64_t i = sum_block<4>(rows, weights, taps, out, 0, n);
+  for (i = sum_block<1>(rows, weights, taps, out, i, n); i < n; ++i) {
+    float sum = 0.0f;
+    for (int k = 0; k < taps; ++k) sum += weights[k] * static_cast<float>(rows[k][i]);
+    out[i] = sum;
+  }
 }
 
 // Fills the table of the horizontal pass, mirrored for a flip; returns the number of taps.

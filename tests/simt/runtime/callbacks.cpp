@@ -64,11 +64,12 @@ void checked_access(const void* address, size_t bytes, bool write) {
   touch_aligned(address, bytes, write ? Access::write : Access::read, __builtin_return_address(0));
 }
 
-void copy_async(void* shared, const void* global, size_t bytes, size_t filled) {
-  touch_aligned(global, filled == bytes ? bytes : 1, Access::read, __builtin_return_address(0));
-  if (filled > 1) touch(global, filled, Access::read, __builtin_return_address(0));
+void copy_async(void* shared, const void* global, size_t bytes, bool valid) {
   CopyAsync copy{shared, std::vector<unsigned char>(bytes, 0), current->groups};
-  if (filled > 0) memcpy(copy.bytes.data(), global, filled);
+  if (valid) {
+    touch_aligned(global, bytes, Access::read, __builtin_return_address(0));
+    memcpy(copy.bytes.data(), global, bytes);
+  }
   current->copies.push_back(std::move(copy));
 }
 

@@ -37,7 +37,7 @@ struct Region {
 };
 
 // Unwritten memory reads as NaN in float64, float32, float16 and bfloat16.
-inline constexpr uint16_t poison = 0xffa5;
+inline constexpr uint16_t poison = 0xfff9;
 void fill_poison(void* memory, size_t bytes);
 
 // Global memory that kernels may touch; tensors come from the guarded allocator.

@@ -13,8 +13,8 @@
 #define __launch_bounds__(...)
 #define __grid_constant__
 // One copy a thread of the host, in one block of memory whose place the bench knows; dynamic shared memory comes from
-// SSLFAST_DYNAMIC_SHARED.
-#define __shared__ static thread_local
+// SSLFAST_DYNAMIC_SHARED. "constinit": shared variables have no constructors, so none may be called for them.
+#define __shared__ static constinit thread_local
 
 #define threadIdx (::simt::thread_index())
 #define blockIdx (::simt::block_index())

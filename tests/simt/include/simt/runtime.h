@@ -51,7 +51,7 @@ SIMT_EXPORT void checked_access(const void* address, size_t bytes, bool write);
 SIMT_EXPORT void fence();
 
 // cp.async: the bytes arrive when the thread waits for the group they were committed in.
-SIMT_EXPORT void copy_async(void* shared, const void* global, size_t bytes, size_t filled);
+SIMT_EXPORT void copy_async(void* shared, const void* global, size_t bytes, bool valid);
 SIMT_EXPORT void copy_async_commit();
 SIMT_EXPORT void copy_async_wait(int pending_groups);
 

@@ -20,13 +20,11 @@ inline void __threadfence_block() {}
 
 namespace simt {
 
-// `source` is the lane to read; a lane outside of the mask has no defined value.
+// `source` is the lane to read; a lane that the mask does not name gives poison: NaN in every floating type.
 template <class T>
 SIMT_UNCHECKED inline T shuffle(unsigned mask, T value, int source, Site site) {
   static_assert(std::is_trivially_copyable_v<T>, "a shuffle moves plain values");
-  const Lanes<T> lanes = exchange(Collective::shuffle, mask, value, false, site);
-  if (!(mask >> source & 1)) fail("a shuffle reads a lane that its mask does not name");
-  return lanes.of[source];
+  return exchange(Collective::shuffle, mask, value, false, site).of[source];
 }
 
 SIMT_UNCHECKED inline void check_width(int width) {

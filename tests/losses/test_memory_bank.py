@@ -1,0 +1,52 @@
+"""MemoryBankModule: what it hands out, what it stores."""
+
+import pytest
+import torch
+
+from sslfast.errors import UserError
+from sslfast.losses import MemoryBankModule
+
+
+def rows(*values):
+    return torch.tensor(values, dtype=torch.float32)[:, None].repeat(1, 3)
+
+
+def test_first_in_first_out_with_the_remainder_dropped():
+    bank = MemoryBankModule((5, 3), feature_dim_first=False)
+    torch.testing.assert_close(bank.bank.norm(dim=1), torch.ones(5))
+    before = bank.bank.clone()
+    output, entries = bank(rows(1, 2), update=True)
+    assert torch.equal(output, rows(1, 2)) and torch.equal(entries, before)
+    assert torch.equal(bank(rows(3, 4), update=True)[1], torch.cat([rows(1, 2), before[2:]]))
+    assert torch.equal(bank(rows(5, 6), update=True)[1], torch.cat([rows(1, 2, 3, 4), before[4:]]))
+    assert torch.equal(bank(rows(7, 8), update=True)[1], rows(1, 2, 3, 4, 5))  # 6 did not fit
+    assert torch.equal(bank(rows(9, 9))[1], rows(7, 8, 3, 4, 5))
+    assert torch.equal(bank.bank, rows(7, 8, 3, 4, 5))  # without update nothing is stored
+
+
+def test_batch_larger_than_the_bank():
+    bank = MemoryBankModule((2, 3))
+    bank(rows(1, 2, 3), update=True)
+    assert torch.equal(bank.bank, rows(1, 2)) and bank.bank_ptr.item() == 0
+
+
+def test_entries_are_a_copy_without_gradient():
+    bank = MemoryBankModule((4, 3))
+    entries = bank(rows(1, 2).requires_grad_(), update=True)[1]
+    assert entries.shape == (3, 4) and not entries.requires_grad and not bank.bank.requires_grad
+    before = entries.clone()
+    bank(rows(3, 4), update=True)
+    assert torch.equal(entries, before)
+
+
+@pytest.mark.parametrize("size", [0, (0, 3)])
+def test_size_zero_is_off(size):
+    bank = MemoryBankModule(size)
+    output = rows(1)
+    given, entries = bank(output, update=True)
+    assert given is output and entries is None
+
+
+def test_other_dimension():
+    with pytest.raises(UserError, match=r"\(4, 2\)"):
+        MemoryBankModule((4, 3))(torch.ones(1, 2))
