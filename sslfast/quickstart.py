@@ -42,6 +42,6 @@ def quickstart(out: Path = Path("runs/quickstart"), images: int = 4000, epochs: 
         warmup_epochs=1,
         seed=seed,
     )
-    run = pretrain(config)
+    run = pretrain(config, overwrite=True)
     print_rows(evaluate(run, protocols=("knn", "linear"), limit_train=images, limit_test=2000, seed=seed))
     return write_report(run)

@@ -62,7 +62,7 @@ class MultiView:
         tensors, params = [], []
         for position, spec in enumerate(self.specs):
             stream = position if spec.stream is None else spec.stream
-            table, keys = ops.augment_params(spec, batch.index, batch.sizes, self.seed, epoch, stream)
+            table, keys = ops.augment_params(spec, batch.index, batch.sizes, self.seed, epoch, stream, batch.channels)
             tensors.append(
                 ops.augment(
                     batch.storage,

@@ -8,6 +8,11 @@ from typing import Any
 from sslfast.errors import UserError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+INTERPOLATIONS = ("bilinear", "bicubic")
+PROBABILITIES = (
+    *("hflip", "vflip", "jitter", "grayscale", "blur", "sobel", "solarize"),
+    *("noise_salt_pepper", "noise_masking", "channel_drop", "cutout"),
+)
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
@@ -23,7 +28,8 @@ class ViewSpec:
             largest central rectangle of the view's shape instead.
         crop_ratio: smallest and largest width/height of the random-resized-crop.
         center_fraction: side of the central crop as a fraction of the largest one (0.875 is ImageNet's 256 -> 224).
-        hflip: probability of a horizontal flip.
+        interpolation: of the resize, "bilinear" or "bicubic", both antialiased.
+        hflip, vflip: probability of a horizontal and of a vertical flip.
         rotation: angles in degrees, counter-clockwise, one of which is drawn; a single one is fixed.
         rotation_zoom: magnification about the centre while rotating; sqrt(2) hides the empty corners of 45 degrees.
         jitter: probability of the colour jitter, whose four parts come in an order drawn per image.
@@ -33,11 +39,17 @@ class ViewSpec:
         blur: probability of a gaussian blur.
         blur_sigma: smallest and largest standard deviation, in pixels.
         blur_kernel: odd width of the blur's window, in pixels.
+        sobel: probability of replacing every channel by the magnitude of its gradient (Sobel's kernels over 8).
         solarize: probability of inverting the values at or above `solarize_threshold`.
         solarize_threshold: in [0, 1].
         noise_gaussian: standard deviation of additive gaussian noise, in [0, 1] units; the result is clipped to [0, 1].
         noise_salt_pepper: fraction of pixels set to 0 or 1 (all channels, with equal chance).
         noise_masking: fraction of pixels set to 0 (all channels).
+        channel_drop: probability of setting some channels to 0.
+        channel_drop_count: smallest and largest number of dropped channels.
+        cutout: probability of setting a rectangle to the data set's mean.
+        cutout_scale: smallest and largest area of the rectangle, as fractions of the view.
+        cutout_ratio: smallest and largest width/height of the rectangle.
         mean, std: normalisation per channel, for values in [0, 1]; one entry serves all channels.
         stream: views with the same number draw the same values; None gives each view of a list its own.
 
@@ -49,7 +61,9 @@ class ViewSpec:
     crop_scale: tuple[float, float] | None = None
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     center_fraction: float = 1.0
+    interpolation: str = "bilinear"
     hflip: float = 0.0
+    vflip: float = 0.0
     rotation: tuple[float, ...] = ()
     rotation_zoom: float = 1.0
     jitter: float = 0.0
@@ -61,11 +75,17 @@ class ViewSpec:
     blur: float = 0.0
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     blur_kernel: int = 23
+    sobel: float = 0.0
     solarize: float = 0.0
     solarize_threshold: float = 0.5
     noise_gaussian: float = 0.0
     noise_salt_pepper: float = 0.0
     noise_masking: float = 0.0
+    channel_drop: float = 0.0
+    channel_drop_count: tuple[int, int] = (1, 1)
+    cutout: float = 0.0
+    cutout_scale: tuple[float, float] = (0.02, 0.33)
+    cutout_ratio: tuple[float, float] = (0.3, 3.3)
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     stream: int | None = None
@@ -73,20 +93,24 @@ class ViewSpec:
     def __post_init__(self) -> None:
         height, width = self.shape
         _require(height >= 1 and width >= 1, "size", self.size, "at least one pixel each way")
-        for name in ("hflip", "jitter", "grayscale", "blur", "solarize", "noise_salt_pepper", "noise_masking"):
+        for name in PROBABILITIES:
             _require(0.0 <= getattr(self, name) <= 1.0, name, getattr(self, name), "a probability in [0, 1]")
         for name in ("brightness", "contrast", "saturation", "noise_gaussian"):
             _require(getattr(self, name) >= 0.0, name, getattr(self, name), "0 or more")
-        if self.crop_scale is not None:
-            low, high = self.crop_scale
-            _require(0.0 < low <= high <= 1.0, "crop_scale", self.crop_scale, "0 < low <= high <= 1")
-        _require(0.0 < self.crop_ratio[0] <= self.crop_ratio[1], "crop_ratio", self.crop_ratio, "0 < low <= high")
+        for name in ("crop_scale", "cutout_scale"):
+            low, high = getattr(self, name) or (1.0, 1.0)
+            _require(0.0 < low <= high <= 1.0, name, (low, high), "0 < low <= high <= 1")
+        for name in ("crop_ratio", "cutout_ratio", "blur_sigma"):
+            low, high = getattr(self, name)
+            _require(0.0 < low <= high, name, (low, high), "0 < low <= high")
+        least, most = self.channel_drop_count
+        _require(0 <= least <= most <= 16, "channel_drop_count", self.channel_drop_count, "0 <= least <= most <= 16")
+        _require(self.interpolation in INTERPOLATIONS, "interpolation", self.interpolation, "'bilinear' or 'bicubic'")
         _require(0.0 < self.center_fraction <= 1.0, "center_fraction", self.center_fraction, "in (0, 1]")
         _require(len(self.rotation) <= 16, "rotation", self.rotation, "at most 16 angles")
         _require(self.rotation_zoom > 0.0, "rotation_zoom", self.rotation_zoom, "more than 0")
         _require(0.0 <= self.hue <= 0.5, "hue", self.hue, "in [0, 0.5]")
         _require(0.0 <= self.solarize_threshold <= 1.0, "solarize_threshold", self.solarize_threshold, "in [0, 1]")
-        _require(0.0 < self.blur_sigma[0] <= self.blur_sigma[1], "blur_sigma", self.blur_sigma, "0 < low <= high")
         _require(self.blur_kernel >= 1 and self.blur_kernel % 2 == 1, "blur_kernel", self.blur_kernel, "an odd number")
         _require(len(self.mean) == len(self.std), "mean", self.mean, f"as many entries as std ({len(self.std)})")
         _require(all(value > 0.0 for value in self.std), "std", self.std, "more than 0 in every channel")

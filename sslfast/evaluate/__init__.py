@@ -2,7 +2,8 @@
 
 from sslfast.evaluate.evaluation import evaluate
 from sslfast.evaluate.features import Encoder
-from sslfast.evaluate.results import Scores, accuracy, results_table
+from sslfast.evaluate.results import Scores, accuracy, ranks
 from sslfast.evaluate.subsets import label_subset
+from sslfast.evaluate.table import results_table
 
-__all__ = ["Encoder", "Scores", "accuracy", "evaluate", "label_subset", "results_table"]
+__all__ = ["Encoder", "Scores", "accuracy", "evaluate", "label_subset", "ranks", "results_table"]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor, nn
 
 from sslfast import registry
@@ -24,6 +26,7 @@ from sslfast.train import Run, load_run
 from sslfast.train.run import build_method
 
 RESULTS_FILE = "results.json"
+COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 GIVEN = ("encoder", "subset")  # what evaluate passes to every protocol; its other parameters are options
 
 
@@ -43,7 +46,7 @@ def evaluate(
     test_split: str = "test",
     limit_train: int = 0,
     limit_test: int = 0,
-    device: str = "auto",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
     seed: int = 0,
 ) -> list[Row]:
     """Measures how well the backbone of a run classifies, and writes the rows to the run's results.json.
@@ -66,8 +69,10 @@ def evaluate(
         data: another data set than the run's, as in `pretrain`; its root and options are then taken from here only.
         root: folder of the data, when it is not where it was in training.
         data_options: options of the source, instead of the run's.
-        train_split, test_split: parts of the data set to learn from and to measure on.
-        limit_train, limit_test: use only the first so many images of each, which hold all classes; 0, all.
+        train_split: part of the data set to learn from.
+        test_split: part of the data set to measure on.
+        limit_train: learn from the first so many images only, which hold all classes; 0, all.
+        limit_test: measure on the first so many images only; 0, all.
         device: auto, cpu or cuda.
         seed: of the label subsets and of what the protocols draw.
 
@@ -100,28 +105,36 @@ def evaluate(
     used = torch.cat([budget.subset for budget in budgets]).unique()
     task = {"train": train.select(used), "test": test, "classes": classes, "device": torch_device}
     encoders = _Encoders(saved, task, baseline_backbone, seed)
+    planned = [
+        (job, budget, name)
+        for job in jobs
+        for budget in budgets
+        for name in (("pretrained", job.baseline) if baselines else ("pretrained",))
+    ]
     rows = []
-    for job in jobs:
-        for budget in budgets:
+    with Progress(*COLUMNS, transient=True, disable=not sys.stdout.isatty()) as progress:
+        bar = progress.add_task("", total=len(planned))
+        for job, budget, name in planned:
+            progress.update(bar, description=f"{job.name}, {name} encoder, {len(budget.subset)} labels")
             subset = torch.searchsorted(used, budget.subset).to(torch_device)
-            for name in ("pretrained", job.baseline) if baselines else ("pretrained",):
-                begin = time.perf_counter()
-                scores = job.function(getattr(encoders, name), subset, **job.options)
-                row = {
-                    "protocol": job.name,
-                    "encoder": name,
-                    "label_fraction": budget.fraction,
-                    "samples_per_class": budget.samples,
-                    "top1": scores.top1,
-                    "top5": scores.top5,
-                    "seconds": time.perf_counter() - begin,
-                    "train_images": len(subset),
-                    "test_images": len(test),
-                    "seed": seed,
-                    **scores.details,
-                }
-                merge_rows(Path(run) / RESULTS_FILE, [row])
-                rows.append(row)
+            begin = time.perf_counter()
+            scores = job.function(getattr(encoders, name), subset, **job.options)
+            row = {
+                "protocol": job.name,
+                "encoder": name,
+                "label_fraction": budget.fraction,
+                "samples_per_class": budget.samples,
+                "top1": scores.top1,
+                "top5": scores.top5,
+                "seconds": time.perf_counter() - begin,
+                "train_images": len(subset),
+                "test_images": len(test),
+                "seed": seed,
+                **scores.details,
+            }
+            merge_rows(Path(run) / RESULTS_FILE, [row])
+            rows.append(row)
+            progress.advance(bar)
     return rows
 
 

@@ -16,10 +16,10 @@ def evaluate_linear_conv(
     subset: Tensor,
     seed: int = 0,
     epochs: int | None = None,
-    batch_size: int = 64,
-    learning_rate: float = 2e-3,
-    fewest_steps: int = 2000,
-    most_steps: int = 40000,
+    batch_size: int = 256,
+    learning_rate: float = 1e-2,
+    fewest_steps: int = 1000,
+    most_steps: int = 5000,
 ) -> Scores:
     """A 1x1 convolution from the feature map to the classes, global average pooling and softmax, trained with Adam.
 

@@ -1,4 +1,4 @@
-"""Scores, the rows of results.json, and the table that shows them."""
+"""Scores, and the rows of results.json."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from rich.table import Table
 from torch import Tensor
 
 from sslfast.errors import DataError
@@ -104,24 +103,3 @@ def merge_rows(path: Path, rows: Iterable[Row]) -> list[Row]:
     merged = {tuple(row.get(key) for key in IDENTITY): row for row in (*read_rows(path), *rows)}
     write_atomically(path, (json.dumps(list(merged.values()), indent=2) + "\n").encode())
     return list(merged.values())
-
-
-def results_table(rows: Iterable[Mapping[str, Any]]) -> Table:
-    """The rows as a table for the terminal, in the order given."""
-    table = Table(title="Accuracy on the test images")
-    for title in ("protocol", "encoder"):
-        table.add_column(title)
-    for title in ("labels", "training images", "top-1 %", "top-5 %", "seconds"):
-        table.add_column(title, justify="right")
-    for row in rows:
-        samples = row["samples_per_class"]
-        table.add_row(
-            row["protocol"],
-            row["encoder"],
-            f"{100 * row['label_fraction']:g} %" if samples is None else f"{samples} per class",
-            str(row["train_images"]),
-            f"{row['top1']:.2f}",
-            f"{row['top5']:.2f}",
-            f"{row['seconds']:.1f}",
-        )
-    return table

@@ -23,11 +23,11 @@ def augment(
 ) -> Tensor:
     """Crops, resizes, flips, rotates, jitters, blurs, solarizes, corrupts and normalises every image by its own row.
 
-    In this order: crop and bilinear antialiased resize, horizontal flip, rotation (bilinear, zeros outside),
-    brightness, contrast, saturation and hue in the row's order, grayscale, gaussian blur (reflected edges), solarize,
-    gaussian, salt-and-pepper and masking noise, normalisation. Each step equals `torchvision.transforms.v2.functional` on float
-    images in [0, 1]. Gray is 0.2989 R + 0.587 G + 0.114 B for three channels and the mean of the channels otherwise;
-    hue acts on three channels only. Crops are cut to the image.
+    In this order: crop and antialiased resize (cut to [0, 1]), flips, rotation (bilinear, zeros outside), brightness,
+    contrast, saturation and hue in the row's order, grayscale, gaussian blur (reflected edges), sobel, solarize,
+    gaussian, salt-and-pepper and masking noise, channel drop, normalisation, cutout. Each step equals
+    `torchvision.transforms.v2.functional` on float images in [0, 1]. Gray is 0.2989 R + 0.587 G + 0.114 B for three
+    channels and the mean of the channels otherwise; hue acts on three channels only. Crops are cut to the image.
 
     Args:
         storage: (bytes,) uint8 in [0, 255]; packed images, rows of interleaved channels.

@@ -19,7 +19,7 @@ MAX_ROTATIONS = 16
 
 
 def augment_params(
-    spec: ViewSpec, index: Tensor, sizes: Tensor, seed: int = 0, epoch: int = 0, view: int = 0
+    spec: ViewSpec, index: Tensor, sizes: Tensor, seed: int = 0, epoch: int = 0, view: int = 0, channels: int = 3
 ) -> tuple[Tensor, Tensor]:
     """Draws what `augment` does to each image, one row an image.
 
@@ -33,6 +33,7 @@ def augment_params(
         seed: any 64-bit integer.
         epoch: 0 to 2**32 - 1.
         view: number of the view, 0 to 65535.
+        channels: of the images, 1 to 16; matters to `channel_drop` alone.
 
     Returns:
         params: (B, len(AUGMENT_COLUMNS)) float32; columns named by `AUGMENT_COLUMNS`.
@@ -43,17 +44,19 @@ def augment_params(
 
     Source: Philox4x32-10 of Salmon et al., SC 2011; crop rule of Szegedy et al. 2015 as in torchvision.
     """
-    return torch.ops.sslfast.augment_params(index, sizes, list(encode(spec)), seed, epoch, view)
+    return torch.ops.sslfast.augment_params(index, sizes, list(encode(spec, channels)), seed, epoch, view)
 
 
 @lru_cache(maxsize=256)
-def encode(spec: ViewSpec) -> tuple[float, ...]:
+def encode(spec: ViewSpec, channels: int = 3) -> tuple[float, ...]:
     """The spec as numbers in the order of the kernel's `VIEW_FIELDS`."""
     low, high = spec.crop_scale or (1.0, 1.0)
     height, width = spec.shape
     values = {
         "view_height": height,
         "view_width": width,
+        "channels": channels,
+        "bicubic": spec.interpolation == "bicubic",
         "random_crop": spec.crop_scale is not None,
         "crop_scale_low": low,
         "crop_scale_high": high,
@@ -63,6 +66,12 @@ def encode(spec: ViewSpec) -> tuple[float, ...]:
         **{f"rotation_{k}": spec.rotation[k] if k < len(spec.rotation) else 0.0 for k in range(MAX_ROTATIONS)},
         "blur_sigma_low": spec.blur_sigma[0],
         "blur_sigma_high": spec.blur_sigma[1],
+        "channel_drop_low": spec.channel_drop_count[0],
+        "channel_drop_high": spec.channel_drop_count[1],
+        "cutout_scale_low": spec.cutout_scale[0],
+        "cutout_scale_high": spec.cutout_scale[1],
+        "cutout_log_ratio_low": math.log(spec.cutout_ratio[0]),
+        "cutout_log_ratio_high": math.log(spec.cutout_ratio[1]),
     }
     return tuple(float(values[name] if name in values else getattr(spec, name)) for name in _host.VIEW_FIELDS)
 

@@ -92,6 +92,7 @@ class Loop:
         self.reads_rarely = fabric.device.type != "cpu" or fabric.world_size > 1
         self.pending: list[dict[str, Tensor]] = []
         self.stopwatch = Stopwatch(fabric.device)
+        torch.backends.cudnn.benchmark = True  # every batch has the same shape
         seed_everything(config.seed + fabric.global_rank)
 
     def run(self) -> None:

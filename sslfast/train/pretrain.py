@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from contextlib import nullcontext
@@ -76,12 +77,12 @@ def pretrain(config: TrainConfig, resume: bool = False, overwrite: bool = False)
         raise UserError(
             f"{out} already holds a run; continue it with --resume, replace it with --overwrite, or give another --out"
         )
-    leave = not torch.distributed.is_initialized()
+    leave = not torch.distributed.is_initialized()  # a process group of the caller's stays
     fabric, starts_ranks = _fabric(config)
     try:
         # Ranks that are started here handle signals themselves; this process passes them on.
         with StopSignals() if starts_ranks else nullcontext():
-            failure = fabric.launch(partial(_train, config=config, resume=resume, leave=leave))
+            failure = fabric.launch(partial(_rank, config=config, resume=resume, leave=leave))
     except ProcessExitedException as error:
         raise TrainingError(f"a rank ended without a message ({error}); {last_good(out)}") from error
     if failure is not None:
@@ -126,11 +127,24 @@ def _fabric(config: TrainConfig) -> tuple[Fabric, bool]:
     return fabric, launched == 1 and world_size > 1
 
 
-def _train(fabric: Fabric, config: TrainConfig, resume: bool, leave: bool) -> UserError | None:
+def _rank(fabric: Fabric, config: TrainConfig, resume: bool, leave: bool) -> UserError | None:
     """One rank's part of the run; `leave` says whether to close the process group at the end.
 
     What went wrong is returned, since the exception of a process that was started here would lose its type.
     """
+    failure = _train(fabric, config, resume)
+    if leave and torch.distributed.is_initialized():
+        # The group's threads must not outlive the interpreter, and it deadlocks when the wrapped model is the last to
+        # hold it: the model, which a traceback keeps, goes first.
+        if failure is not None:
+            failure.__cause__ = failure.__context__ = failure.__traceback__ = None
+        gc.collect()
+        torch.distributed.destroy_process_group()
+    return failure
+
+
+def _train(fabric: Fabric, config: TrainConfig, resume: bool) -> UserError | None:
+    """Reads, builds, trains and exports."""
     out = Path(config.out)
     try:
         images = _read_images(fabric, config)
@@ -155,9 +169,6 @@ def _train(fabric: Fabric, config: TrainConfig, resume: bool, leave: bool) -> Us
         return TrainingError(f"the GPU's memory is full: {error}; lower batch_size, or split it by accumulate")
     except UserError as error:
         return error
-    finally:
-        if leave and torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()  # its threads must not outlive the interpreter
     return None
 
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.extmath import softmax
 
 from sslfast.errors import UserError
 from sslfast.evaluate.linear import evaluate_linear, fit_logistic_regression
@@ -30,9 +32,18 @@ def test_finds_the_weights_that_scikit_learn_finds(inverse_regularisation):
     weight, bias = fit_logistic_regression(features, labels, 7, inverse_regularisation)
     expected = LogisticRegression(C=inverse_regularisation, tol=1e-8, max_iter=5000)
     expected.fit(features.double().numpy(), labels.numpy())
-    np.testing.assert_allclose(weight.numpy().T, expected.coef_, atol=3e-3)
     # A constant added to every class changes nothing, so only the differences between biases are defined.
-    np.testing.assert_allclose(bias.numpy() - bias.numpy().mean(), expected.intercept_, atol=3e-3)
+    found = (weight.double().numpy().T, bias.double().numpy() - bias.double().numpy().mean())
+    for ours, theirs in zip(found, (expected.coef_, expected.intercept_), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=0.01)
+
+    def objective(weights, biases):
+        scores = softmax(features.double().numpy() @ weights.T + biases)
+        penalty = 0.5 / (inverse_regularisation * 400) * np.square(weights).sum()
+        return log_loss(labels.numpy(), scores, labels=np.arange(7)) + penalty
+
+    least = objective(expected.coef_, expected.intercept_)
+    assert objective(*found) == pytest.approx(least, abs=1e-5)
 
 
 def test_accuracy_is_that_of_a_scikit_learn_pipeline(with_features):
@@ -74,3 +85,23 @@ def test_options_out_of_range_name_the_cure(with_features, option):
     train = noisy_classes(20, seed=0)
     with pytest.raises(UserError, match="give"):
         evaluate_linear(with_features(train, train, 7), torch.arange(20), **{option: 0})
+
+
+def test_correlated_features_converge_in_few_iterations():
+    """Features that are nearly copies of one another, as those of an untrained network are."""
+    features, labels = noisy_classes(400, seed=0)
+    other = torch.randn(400, 20, generator=torch.Generator().manual_seed(5))
+    features = torch.cat([features, features + 1e-3 * features.std(dim=0) * other], dim=1)
+    features = (features - features.mean(dim=0)) / features.std(dim=0, correction=0)
+    few, _ = fit_logistic_regression(features, labels, 7, max_iterations=30)
+    many, _ = fit_logistic_regression(features, labels, 7, max_iterations=1000)
+    torch.testing.assert_close(few, many, rtol=0, atol=0.02)
+    assert many.abs().max() > 0.2
+
+
+def test_features_that_repeat_one_another_and_hardly_any_penalty():
+    features, labels = noisy_classes(200, seed=0)
+    features = (features - features.mean(dim=0)) / features.std(dim=0, correction=0)
+    repeated, _ = fit_logistic_regression(features.repeat(1, 3), labels, 7, inverse_regularisation=1e12)
+    once, _ = fit_logistic_regression(features, labels, 7, inverse_regularisation=1e12)
+    torch.testing.assert_close(repeated.view(3, 20, 7).sum(dim=0), once, rtol=0.05, atol=0.05)

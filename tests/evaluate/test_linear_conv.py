@@ -54,7 +54,7 @@ def test_reaches_the_accuracy_of_the_best_rule(with_features):
     best = accuracy(ranks(means[1][0][:, :3], test[1]))
     assert scores.top1 == pytest.approx(best.top1, abs=2.0)
     assert 80 < best.top1 < 100
-    assert scores.details == {"steps": 20 * (900 // 64)}
+    assert scores.details == {"steps": 20 * (900 // 256)}
 
 
 def test_the_map_is_averaged_over_its_positions(encoder: Encoder):

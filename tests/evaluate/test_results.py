@@ -12,7 +12,8 @@ from rich.console import Console
 from sklearn.metrics import top_k_accuracy_score
 
 from sslfast.errors import DataError
-from sslfast.evaluate.results import accuracy, merge_rows, ranks, read_rows, results_table
+from sslfast.evaluate.results import accuracy, merge_rows, ranks, read_rows
+from sslfast.evaluate.table import results_table
 
 
 def row(protocol="knn", encoder="pretrained", fraction=1.0, samples=None, top1=50.0):
@@ -76,9 +77,9 @@ def test_a_damaged_file_is_named_and_kept(tmp_path, text):
 
 
 def test_the_table_shows_labels_and_percent():
-    table = results_table([row(fraction=0.01, top1=12.346), row(encoder="random", fraction=None, samples=8)])
     text = io.StringIO()
-    Console(file=text, width=120).print(table)
+    rows = [row(fraction=0.01, top1=12.36), row(encoder="random", fraction=None, samples=8)]
+    Console(file=text, width=120).print(results_table(rows))
     lines = text.getvalue().splitlines()
-    assert any("pretrained" in line and "1 %" in line and "12.35" in line for line in lines)
-    assert any("random" in line and "8 per class" in line and "90.00" in line for line in lines)
+    assert any("pretrained" in line and "1 %" in line and "12.4" in line for line in lines)
+    assert any("random" in line and "8 per class" in line and "90.0" in line for line in lines)

@@ -17,7 +17,9 @@ SPECS = {
         size=(40, 60),
         crop_scale=(0.001, 1.0),
         crop_ratio=(0.1, 10.0),
+        interpolation="bicubic",
         hflip=0.5,
+        vflip=0.3,
         rotation=(0.0, 10.0, 20.0),
         rotation_zoom=1.5,
         jitter=0.5,
@@ -29,6 +31,10 @@ SPECS = {
         blur=0.5,
         solarize=0.5,
         solarize_threshold=0.3,
+        sobel=0.2,
+        channel_drop=0.7,
+        channel_drop_count=(1, 3),
+        cutout=0.6,
     ),
 }
 

@@ -146,7 +146,9 @@ def test_gradcheck_of_the_general_form():
     queries, keys = unit_rows(queries).requires_grad_(), unit_rows(keys).requires_grad_()
     excluded = torch.tensor([[0, 1], [6, 6], [-1, 7], [2, 5], [3, 0]])
     for temperature in (0.3, 0.02):
-        assert torch.autograd.gradcheck(lambda q, k, t=temperature: negatives_logsumexp(q, k, excluded, t), (queries, keys))
+        assert torch.autograd.gradcheck(
+            lambda q, k, t=temperature: negatives_logsumexp(q, k, excluded, t), (queries, keys)
+        )
 
 
 def test_own_keys_equal_given_keys():

@@ -72,7 +72,7 @@ def right_result(bug: str, x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("bug", BUGS)
 def test_bug_is_found(bug, seed):
     if bug == "endless" and seed > 0:
-        pytest.skip("takes two seconds and does not depend on the order")
+        pytest.skip("takes a second and does not depend on the order")
     x = torch.rand(100, generator=torch.Generator().manual_seed(seed))
     with pytest.raises(RuntimeError) as caught:
         bench.call("example_planted", bug, True, x, seed=seed)

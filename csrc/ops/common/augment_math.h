@@ -38,19 +38,23 @@ SSLFAST_SHARED Crop crop_of(const AugmentParams& params, int image_height, int i
   return crop;
 }
 
-// Bilinear resize with antialiasing along one axis: output pixel i is the mean of the inputs in [begin, end) under a
-// triangle of half width max(scale, 1), as in torch.nn.functional.interpolate(antialias=True).
+// Resize with antialiasing along one axis: output pixel i is the weighted mean of the inputs in [begin, end), under a
+// triangle (bilinear) or Keys' cubic with a = -0.5 (bicubic), both stretched by max(scale, 1): as in
+// torch.nn.functional.interpolate(antialias=True). What bicubic overshoots is cut to [0, 1].
 struct ResizeAxis {
-  float scale, support, inverse_support;
+  float scale, support, inverse_stretch;
   int input;
+  bool bicubic;
 };
 
-SSLFAST_SHARED ResizeAxis resize_axis(int input, int output) {
+SSLFAST_SHARED ResizeAxis resize_axis(int input, int output, bool bicubic) {
   ResizeAxis axis;
   axis.scale = static_cast<float>(input) / static_cast<float>(output);
-  axis.support = larger(axis.scale, 1.0f);
-  axis.inverse_support = 1.0f / axis.support;
+  const float stretch = larger(axis.scale, 1.0f);
+  axis.support = bicubic ? 2.0f * stretch : stretch;
+  axis.inverse_stretch = 1.0f / stretch;
   axis.input = input;
+  axis.bicubic = bicubic;
   return axis;
 }
 
@@ -60,8 +64,10 @@ struct ResizeWindow {
 };
 
 SSLFAST_SHARED float resize_weight(const ResizeAxis& axis, float center, int j) {
-  const float distance = (static_cast<float>(j) - center + 0.5f) * axis.inverse_support;
-  return larger(1.0f - fabsf(distance), 0.0f);
+  const float x = fabsf((static_cast<float>(j) - center + 0.5f) * axis.inverse_stretch);
+  if (!axis.bicubic) return larger(1.0f - x, 0.0f);
+  if (x < 1.0f) return (1.5f * x - 2.5f) * x * x + 1.0f;
+  return x < 2.0f ? ((-0.5f * x + 2.5f) * x - 4.0f) * x + 2.0f : 0.0f;
 }
 
 SSLFAST_SHARED ResizeWindow resize_window(const ResizeAxis& axis, int i) {
@@ -220,6 +226,20 @@ SSLFAST_SHARED int reflect(int i, int size) {
   return i;
 }
 
+// --- sobel
+// ------------------------------------------------------------------------------------------------------------
+
+// Magnitude of the gradient at (x, y) by Sobel's 3x3 kernels over 8, with repeated edges.
+SSLFAST_SHARED float sobel_at(const float* plane, int height, int width, int x, int y) {
+  const int left = larger(x - 1, 0), right = smaller(x + 1, width - 1);
+  const float* up = plane + static_cast<int64_t>(larger(y - 1, 0)) * width;
+  const float* here = plane + static_cast<int64_t>(y) * width;
+  const float* down = plane + static_cast<int64_t>(smaller(y + 1, height - 1)) * width;
+  const float gx = up[right] - up[left] + 2.0f * (here[right] - here[left]) + down[right] - down[left];
+  const float gy = down[left] - up[left] + 2.0f * (down[x] - up[x]) + down[right] - up[right];
+  return 0.125f * sqrtf(gx * gx + gy * gy);
+}
+
 // --- solarize and noise
 // -----------------------------------------------------------------------------------------------
 
@@ -254,7 +274,24 @@ SSLFAST_SHARED float pixel_noise(float value, const AugmentParams& params, int64
   return value;
 }
 
-// Solarize, noise and normalisation of one value: what is left to do when a view is stored.
+SSLFAST_SHARED bool channel_dropped(const AugmentParams& params, int channel) {
+  return (static_cast<uint32_t>(smaller(larger(params.channel_drop, 0.0f), 65535.0f)) >> channel & 1u) != 0;
+}
+
+// The cutout of a row in pixels, cut to the view; it becomes 0 after normalisation: the mean of the data set.
+struct Cutout {
+  int top, left, bottom, right;
+};
+
+SSLFAST_SHARED Cutout cutout_of(const AugmentParams& params, int height, int width) {
+  const float top = smaller(larger(params.cutout_top, 0.0f), static_cast<float>(height));
+  const float left = smaller(larger(params.cutout_left, 0.0f), static_cast<float>(width));
+  const float bottom = smaller(larger(top + params.cutout_height, top), static_cast<float>(height));
+  const float right = smaller(larger(left + params.cutout_width, left), static_cast<float>(width));
+  return {static_cast<int>(top), static_cast<int>(left), static_cast<int>(bottom), static_cast<int>(right)};
+}
+
+// Solarize, noise, channel drop and normalisation of one value: what is left to do when a view is stored.
 SSLFAST_SHARED float finish(float value, const AugmentParams& params, int64_t key, uint32_t pixel, uint32_t pixels,
                             int channel, float mean, float inverse_std) {
   value = solarize(value, params.solarize_threshold);
@@ -262,6 +299,7 @@ SSLFAST_SHARED float finish(float value, const AugmentParams& params, int64_t ke
     value = clamp01(value + params.noise_gaussian * normal_noise(key, static_cast<uint32_t>(channel) * pixels + pixel));
   }
   value = pixel_noise(value, params, key, pixel);
+  if (channel_dropped(params, channel)) value = 0.0f;
   return (value - mean) * inverse_std;
 }
 

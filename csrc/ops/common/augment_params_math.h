@@ -23,6 +23,9 @@ enum class Slot : uint32_t {
   jitter_order = 13,
   blur_solarize = 14,
   noise = 15,  // words 0 and 1 are the key of the noise
+  channel_drop = 16,
+  cutout = 17,
+  cutout_place = 18,
 };
 
 struct DrawStream {
@@ -107,6 +110,39 @@ SSLFAST_SHARED void random_crop(AugmentParams& out, const ViewFields& spec, cons
   center_crop(out, image_height, image_width, image_ratio < low ? low : (image_ratio > high ? high : image_ratio), 1.0);
 }
 
+// The dropped channels, as bits: `drop` of `channels`, every choice equally likely (selection sampling, Knuth 3.4.2).
+SSLFAST_SHARED float drop_channels(const DrawStream& stream, int64_t index, int channels, int drop) {
+  uint32_t dropped = 0;
+  int left = drop < channels ? drop : channels;
+  for (int c = 0; c < channels; ++c) {
+    // Sixteen channels take four words each of the slots from cutout_place + 1 on.
+    const uint32_t slot = static_cast<uint32_t>(Slot::cutout_place) + 1 + static_cast<uint32_t>(c) / 4;
+    const uint32_t word = draw(stream, index, slot).at(static_cast<uint32_t>(c) % 4);
+    if (uniform01(word) * (channels - c) < left) {
+      dropped |= 1u << c;
+      --left;
+    }
+  }
+  return static_cast<float>(dropped);
+}
+
+// A rectangle of the view whose area and log aspect ratio are uniform, cut to the view, its corner uniform.
+SSLFAST_SHARED void draw_cutout(AugmentParams& out, const ViewFields& spec, const DrawStream& stream, int64_t index) {
+  const Philox shape = draw(stream, index, Slot::cutout);
+  out.cutout_top = out.cutout_left = out.cutout_height = out.cutout_width = 0.0f;
+  if (!(uniform01(shape.word[0]) < spec.cutout)) return;
+  const double area = spec.view_height * spec.view_width *
+                      uniform_between(shape.word[1], spec.cutout_scale_low, spec.cutout_scale_high);
+  const double ratio = exact_exp(uniform_between(shape.word[2], spec.cutout_log_ratio_low, spec.cutout_log_ratio_high));
+  const double height = fmin(spec.view_height, fmax(1.0, rint(sqrt(area / ratio))));
+  const double width = fmin(spec.view_width, fmax(1.0, rint(sqrt(area * ratio))));
+  const Philox place = draw(stream, index, Slot::cutout_place);
+  out.cutout_top = static_cast<float>(uniform_below(place.word[0], spec.view_height - height + 1.0));
+  out.cutout_left = static_cast<float>(uniform_below(place.word[1], spec.view_width - width + 1.0));
+  out.cutout_height = static_cast<float>(height);
+  out.cutout_width = static_cast<float>(width);
+}
+
 // Draws the row of one image. Returns the key of its noise.
 SSLFAST_SHARED int64_t draw_params(AugmentParams& out, const ViewFields& spec, const DrawStream& stream, int64_t index,
                                    int32_t image_height, int32_t image_width) {
@@ -116,8 +152,10 @@ SSLFAST_SHARED int64_t draw_params(AugmentParams& out, const ViewFields& spec, c
     center_crop(out, image_height, image_width, spec.view_width / spec.view_height, spec.center_fraction);
   }
 
+  out.bicubic = static_cast<float>(spec.bicubic);
   const Philox geometry = draw(stream, index, Slot::flip_rotation);
   out.hflip = uniform01(geometry.word[0]) < spec.hflip ? 1.0f : 0.0f;
+  out.vflip = uniform01(geometry.word[2]) < spec.vflip ? 1.0f : 0.0f;
   const double* angles = &spec.rotation_0;
   const int chosen = static_cast<int>(uniform_below(geometry.word[1], spec.rotation_count));
   out.rotation = spec.rotation_count > 0.0 ? static_cast<float>(angles[chosen]) : 0.0f;
@@ -144,9 +182,19 @@ SSLFAST_SHARED int64_t draw_params(AugmentParams& out, const ViewFields& spec, c
   out.solarize_threshold =
       uniform01(filters.word[2]) < spec.solarize ? static_cast<float>(spec.solarize_threshold) : 2.0f;
 
+  out.sobel = uniform01(filters.word[3]) < spec.sobel ? 1.0f : 0.0f;
+
   out.noise_gaussian = static_cast<float>(spec.noise_gaussian);
   out.noise_salt_pepper = static_cast<float>(spec.noise_salt_pepper);
   out.noise_masking = static_cast<float>(spec.noise_masking);
+  const Philox drop = draw(stream, index, Slot::channel_drop);
+  out.channel_drop = 0.0f;
+  if (uniform01(drop.word[0]) < spec.channel_drop) {
+    const double count =
+        spec.channel_drop_low + uniform_below(drop.word[1], spec.channel_drop_high - spec.channel_drop_low + 1.0);
+    out.channel_drop = drop_channels(stream, index, static_cast<int>(spec.channels), static_cast<int>(count));
+  }
+  draw_cutout(out, spec, stream, index);
   const Philox noise = draw(stream, index, Slot::noise);
   return static_cast<int64_t>(static_cast<uint64_t>(noise.word[1]) << 32 | noise.word[0]);
 }

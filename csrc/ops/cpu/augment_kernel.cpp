@@ -149,8 +149,9 @@ void resize(const AugmentArgs& args, int64_t b, const AugmentParams& params, Wor
   const int image_width = args.sizes[2 * b + 1];
   const int channels = args.channels, width = args.width;
   const Crop crop = crop_of(params, args.sizes[2 * b], image_width);
-  const ResizeAxis vertical = resize_axis(crop.height, args.height);
-  const int taps = horizontal_taps(resize_axis(crop.width, width), width, params.hflip != 0.0f, work);
+  const bool bicubic = params.bicubic != 0.0f;
+  const ResizeAxis vertical = resize_axis(crop.height, args.height, bicubic);
+  const int taps = horizontal_taps(resize_axis(crop.width, width, bicubic), width, params.hflip != 0.0f, work);
   const int64_t stride = static_cast<int64_t>(image_width) * channels;
   const uint8_t* source =
       args.storage + args.offsets[b] + crop.top * stride + static_cast<int64_t>(crop.left) * channels;
@@ -159,7 +160,7 @@ void resize(const AugmentArgs& args, int64_t b, const AugmentParams& params, Wor
   work.weights.resize(work.rows.size());
   float* out[max_channels];
   for (int y = 0; y < args.height; ++y) {
-    const ResizeWindow window = resize_window(vertical, y);
+    const ResizeWindow window = resize_window(vertical, params.vflip != 0.0f ? args.height - 1 - y : y);
     for (int j = window.begin; j < window.end; ++j) {
       work.rows[j - window.begin] = source + j * stride;
       work.weights[j - window.begin] = resize_weight(vertical, window.center, j) * window.inverse_sum;
@@ -172,6 +173,9 @@ void resize(const AugmentArgs& args, int64_t b, const AugmentParams& params, Wor
     } else {
       horizontal_pass(work.row.data(), taps, width, channels, work, out);
     }
+  }
+  if (bicubic) {
+    for (float& value : work.front) value = clamp01(value);
   }
 }
 
@@ -219,17 +223,30 @@ void blur(const AugmentArgs& args, const AugmentParams& params, int radius, Work
   }
 }
 
+void sobel(const AugmentArgs& args, Workspace& work) {
+  for (int c = 0; c < args.channels; ++c) {
+    const float* in = work.front.data() + c * work.pixels;
+    float* out = work.back.data() + c * work.pixels;
+    for (int y = 0; y < args.height; ++y) {
+      for (int x = 0; x < args.width; ++x) *out++ = sobel_at(in, args.height, args.width, x, y);
+    }
+  }
+  std::swap(work.front, work.back);
+}
+
 template <class T>
 void store(const AugmentArgs& args, int64_t b, const AugmentParams& params, const Workspace& work) {
   const uint32_t pixels = static_cast<uint32_t>(work.pixels);
   T* view = static_cast<T*>(args.out) + b * work.pixels * args.channels;
-  const bool noisy = params.noise_gaussian > 0.0f || params.noise_salt_pepper > 0.0f || params.noise_masking > 0.0f;
+  const bool rare = params.noise_gaussian > 0.0f || params.noise_salt_pepper > 0.0f || params.noise_masking > 0.0f ||
+                    params.channel_drop != 0.0f;
+  const Cutout cutout = cutout_of(params, args.height, args.width);
   for (int c = 0; c < args.channels; ++c) {
     const float* __restrict in = work.front.data() + c * work.pixels;
     T* __restrict out = view + c * args.stride_channel;
     const float mean = args.mean[c], inverse_std = args.inverse_std[c], threshold = params.solarize_threshold;
     const int64_t stride = args.stride_pixel;
-    if (noisy) {
+    if (rare) {
       for (uint32_t p = 0; p < pixels; ++p) {
         out[p * stride] = convert<T>(finish(in[p], params, args.noise_key[b], p, pixels, c, mean, inverse_std));
       }
@@ -241,6 +258,11 @@ void store(const AugmentArgs& args, int64_t b, const AugmentParams& params, cons
         out[p * stride] = convert<T>((solarize(in[p], threshold) - mean) * inverse_std);
       }
     }
+    for (int y = cutout.top; y < cutout.bottom; ++y) {
+      for (int x = cutout.left; x < cutout.right; ++x) {
+        out[(static_cast<int64_t>(y) * args.width + x) * stride] = convert<T>(0.0f);
+      }
+    }
   }
 }
 
@@ -250,6 +272,7 @@ void make_view(const AugmentArgs& args, int64_t b, Workspace& work) {
   if (has_rotation(params)) rotate(args, params, work);
   jitter_colors(work.front.data(), work.pixels, args.channels, params);
   if (const int radius = blur_radius(params); radius > 0) blur(args, params, radius, work);
+  if (params.sobel != 0.0f) sobel(args, work);
   switch (args.dtype) {
     case ScalarType::Half: return store<float16>(args, b, params, work);
     case ScalarType::BFloat16: return store<bfloat16>(args, b, params, work);

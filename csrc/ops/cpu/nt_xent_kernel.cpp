@@ -49,14 +49,15 @@ template <class T>
 void add_shifted(T (&logits)[tile_rows][tile_columns<T>], T shift, NtXentSum<T>* row_sums, NtXentSum<T>* column_sums) {
   T columns[tile_columns<T>] = {};
   for (int r = 0; r < tile_rows; ++r) {
+    T* const row = logits[r];
+#pragma omp simd
+    for (int c = 0; c < tile_columns<T>; ++c) row[c] = nt_xent_exp(row[c] - shift);
     T total = 0;
 #pragma omp simd reduction(+ : total)
-    for (int c = 0; c < tile_columns<T>; ++c) {
-      const T term = nt_xent_exp(logits[r][c] - shift);
-      columns[c] += term;
-      total += term;
-    }
+    for (int c = 0; c < tile_columns<T>; ++c) total += row[c];
     row_sums[r].sum += total;
+#pragma omp simd
+    for (int c = 0; c < tile_columns<T>; ++c) columns[c] += row[c];
   }
   if (column_sums == nullptr) return;
   for (int c = 0; c < tile_columns<T>; ++c) column_sums[c].sum += columns[c];

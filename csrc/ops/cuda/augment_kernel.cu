@@ -34,16 +34,17 @@ __device__ void resize(const View& view) {
   const AugmentArgs& args = view.args;
   const int image_width = args.sizes[2 * view.image + 1];
   const Crop crop = crop_of(view.params, args.sizes[2 * view.image], image_width);
-  const ResizeAxis vertical = resize_axis(crop.height, args.height);
-  const ResizeAxis horizontal = resize_axis(crop.width, args.width);
+  const bool bicubic = view.params.bicubic != 0.0f;
+  const ResizeAxis vertical = resize_axis(crop.height, args.height, bicubic);
+  const ResizeAxis horizontal = resize_axis(crop.width, args.width, bicubic);
   const int64_t stride = static_cast<int64_t>(image_width) * args.channels;
   const uint8_t* source =
       args.storage + args.offsets[view.image] + crop.top * stride + static_cast<int64_t>(crop.left) * args.channels;
-  const bool flip = view.params.hflip != 0.0f;
+  const bool flip = view.params.hflip != 0.0f, mirror = view.params.vflip != 0.0f;
   for (int p = threadIdx.x; p < view.pixels; p += threads) {
     const int y = p / args.width;
     const int x = p - y * args.width;
-    const ResizeWindow rows = resize_window(vertical, y);
+    const ResizeWindow rows = resize_window(vertical, mirror ? args.height - 1 - y : y);
     const ResizeWindow columns = resize_window(horizontal, flip ? args.width - 1 - x : x);
     const float scale = rows.inverse_sum * columns.inverse_sum * (1.0f / 255.0f);
     for (int c = 0; c < args.channels; ++c) {
@@ -56,9 +57,16 @@ __device__ void resize(const View& view) {
         }
         sum += resize_weight(vertical, rows.center, i) * row_sum;
       }
-      view.front[c * view.pixels + p] = sum * scale;
+      view.front[c * view.pixels + p] = bicubic ? clamp01(sum * scale) : sum * scale;
     }
   }
+}
+
+__device__ void swap_planes(View& view) {
+  float* front = view.front;
+  view.front = view.back;
+  view.back = front;
+  __syncthreads();
 }
 
 __device__ void rotate(View& view) {
@@ -72,10 +80,7 @@ __device__ void rotate(View& view) {
       view.back[c * view.pixels + p] = rotated_sample(plane, height, width, rotation, p - y * width, y);
     }
   }
-  float* swap = view.front;
-  view.front = view.back;
-  view.back = swap;
-  __syncthreads();
+  swap_planes(view);
 }
 
 // Gray of pixel p: the weighted sum of three channels, else their mean.
@@ -169,16 +174,34 @@ __device__ void blur(const View& view) {
   blur_axis(view, view.back, view.front, radius, 1.0f / sum, false);
 }
 
+__device__ void sobel(View& view) {
+  const int height = view.args.height, width = view.args.width;
+  __syncthreads();
+  for (int p = threadIdx.x; p < view.pixels; p += threads) {
+    const int y = p / width;
+    for (int c = 0; c < view.args.channels; ++c) {
+      view.back[c * view.pixels + p] = sobel_at(view.front + c * view.pixels, height, width, p - y * width, y);
+    }
+  }
+  swap_planes(view);
+}
+
 template <class T>
 __device__ void store(const View& view, bool valid) {
   const AugmentArgs& args = view.args;
   T* out = static_cast<T*>(args.out) + view.image * view.pixels * args.channels;
   const int64_t key = args.noise_key[view.image];
+  const Cutout cutout = cutout_of(view.params, args.height, args.width);
   for (int p = threadIdx.x; p < view.pixels; p += threads) {
+    const int y = p / args.width, x = p - y * args.width;
+    const bool cut = y >= cutout.top && y < cutout.bottom && x >= cutout.left && x < cutout.right;
     for (int c = 0; c < args.channels; ++c) {
-      const float value = valid ? finish(view.front[c * view.pixels + p], view.params, key, static_cast<uint32_t>(p),
-                                         static_cast<uint32_t>(view.pixels), c, args.mean[c], args.inverse_std[c])
-                                : nanf("");
+      float value = nanf("");
+      if (valid) {
+        value = finish(view.front[c * view.pixels + p], view.params, key, static_cast<uint32_t>(p),
+                       static_cast<uint32_t>(view.pixels), c, args.mean[c], args.inverse_std[c]);
+        value = cut ? 0.0f : value;
+      }
       convert(value, out + c * args.stride_channel + p * args.stride_pixel);
     }
   }
@@ -198,6 +221,7 @@ __global__ void __launch_bounds__(threads) augment(AugmentArgs args, float* scra
       if (has_rotation(view.params)) rotate(view);
       jitter_colors(view);
       blur(view);
+      if (view.params.sobel != 0.0f) sobel(view);
     }
     store<T>(view, valid);
     __syncthreads();

@@ -119,8 +119,8 @@ def _render_form(signed_distance: Callable[[ndarray, ndarray], ndarray], draw: _
         ground = _clutter(draw, ground, x, y, pixel)
 
     # The object's own coordinates: centre, tilt, radius and proportions.
-    radius = draw(0.55, 0.8)
-    center_x, center_y = draw(-0.22, 0.22), draw(-0.22, 0.22)
+    radius = draw(0.52, 0.78)
+    center_x, center_y = draw(-0.25, 0.25), draw(-0.25, 0.25)
     cos, sin = draw.angle(np.pi / 9)
     squeeze = draw(0.85, 1.15)
 
@@ -135,8 +135,8 @@ def _render_form(signed_distance: Callable[[ndarray, ndarray], ndarray], draw: _
 
     lambert = _facing(surface, draw(0.25, 0.45), light_x, light_y, draw(0.5, 0.85))
     shade, gloss = 0.4 + 0.8 * lambert, draw(0, 0.6) * lambert**24
-    # Darker or lighter than the ground, by a third at least: the form shows, and its polarity tells nothing.
-    paint = _texture(draw, x, y, np.maximum((brightness + draw(0.35, 0.65)) % 1, 0.15), 0.2)
+    # Well darker or lighter than the ground: the form shows, and which of the two tells nothing about it.
+    paint = _texture(draw, x, y, np.maximum((brightness + draw(0.35, 0.65)) % 1, 0.22), 0.2)
 
     scene = np.empty((*surface.shape, 3), np.uint8)
     for position, (back, front) in enumerate(zip(ground, paint, strict=True)):

@@ -13,6 +13,7 @@ from torchvision.transforms.v2 import functional as F
 from sslfast.ops.augment_params import AUGMENT_COLUMNS
 from sslfast.ops.reference.philox import pixel_noise
 
+CUTOUT = ("top", "left", "height", "width")
 JITTER_ORDERS = list(itertools.permutations(("brightness", "contrast", "saturation", "hue")))
 
 
@@ -40,15 +41,21 @@ def augment(
     stacked = torch.stack(views) if views else torch.empty(0, channels, *size)
     shape = (1, -1, 1, 1)
     out = (stacked - torch.tensor(mean).view(shape)) / torch.tensor(std).view(shape)
+    for b, row in enumerate(params.tolist()):
+        top, left, height, width = (int(row[AUGMENT_COLUMNS.index(f"cutout_{n}")]) for n in CUTOUT)
+        out[b] = F.erase(out[b], top, left, height, width, torch.zeros(()))
     return out.to(dtype, memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
 def augment_image(image: Tensor, row: dict[str, float], noise_key: int, size: tuple[int, int]) -> Tensor:
     """One (C, H, W) float image in [0, 1] to its view before normalisation, by one row of the table."""
     crop = (int(row["crop_top"]), int(row["crop_left"]), int(row["crop_height"]), int(row["crop_width"]))
-    view = resized_crop(image, crop, size)
+    mode = InterpolationMode.BICUBIC if row["bicubic"] else InterpolationMode.BILINEAR
+    view = resized_crop(image, crop, size, mode).clamp(0, 1)
     if row["hflip"]:
         view = F.horizontal_flip(view)
+    if row["vflip"]:
+        view = F.vertical_flip(view)
     if row["rotation"] or row["rotation_zoom"] != 1:
         view = F.affine(
             view, -row["rotation"], [0.0, 0.0], row["rotation_zoom"], [0.0, 0.0], InterpolationMode.BILINEAR
@@ -60,16 +67,30 @@ def augment_image(image: Tensor, row: dict[str, float], noise_key: int, size: tu
         view = F.rgb_to_grayscale(view, num_output_channels=view.shape[0])
     if row["blur_sigma"]:
         view = blur(view, int(row["blur_kernel"]), row["blur_sigma"])
+    if row["sobel"]:
+        view = sobel(view)
     view = torch.where(view >= row["solarize_threshold"], 1 - view, view)
-    return pixel_noise(view, noise_key, row["noise_gaussian"], row["noise_salt_pepper"], row["noise_masking"])
+    view = pixel_noise(view, noise_key, row["noise_gaussian"], row["noise_salt_pepper"], row["noise_masking"])
+    dropped = [int(row["channel_drop"]) >> c & 1 for c in range(view.shape[0])]
+    return view * (1 - torch.tensor(dropped)).view(-1, 1, 1)
 
 
-def resized_crop(image: Tensor, crop: tuple[int, int, int, int], size: tuple[int, int]) -> Tensor:
+def sobel(view: Tensor) -> Tensor:
+    """Magnitude of the gradient of each channel by Sobel's kernels over 8, with repeated edges."""
+    kernel = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 8
+    padded = torch.nn.functional.pad(view[:, None], (1, 1, 1, 1), mode="replicate")
+    gradients = torch.nn.functional.conv2d(padded, torch.stack([kernel, kernel.T])[:, None])
+    return gradients.square().sum(1).sqrt()
+
+
+def resized_crop(
+    image: Tensor, crop: tuple[int, int, int, int], size: tuple[int, int], mode: InterpolationMode
+) -> Tensor:
     """torchvision's crop and resize; a view one pixel wide is made on its side, because torch 2.11 gets those wrong."""
     top, left, height, width = crop
     if size[0] > 1 and size[1] == 1:
-        return resized_crop(image.mT, (left, top, width, height), (1, size[0])).mT
-    return F.resized_crop(image, *crop, list(size), InterpolationMode.BILINEAR, antialias=True)
+        return resized_crop(image.mT, (left, top, width, height), (1, size[0]), mode).mT
+    return F.resized_crop(image, *crop, list(size), mode, antialias=True)
 
 
 def blur(view: Tensor, kernel: int, sigma: float) -> Tensor:

@@ -13,7 +13,7 @@ from sslfast.ops.reference.philox import philox
 
 
 def augment_params(
-    spec: ViewSpec, index: Tensor, sizes: Tensor, seed: int = 0, epoch: int = 0, view: int = 0
+    spec: ViewSpec, index: Tensor, sizes: Tensor, seed: int = 0, epoch: int = 0, view: int = 0, channels: int = 3
 ) -> tuple[Tensor, Tensor]:
     """Same arguments and result as `sslfast.ops.augment_params`."""
     rows, keys = [], []
@@ -22,7 +22,7 @@ def augment_params(
         def words(slot: int, i: int = i) -> list[int]:
             return [int(w) for w in philox(seed, (slot | view << 16, epoch, i & 0xFFFFFFFF, i >> 32))]
 
-        row = draw_row(spec, words, height, width)
+        row = draw_row(spec, words, height, width, channels)
         rows.append([row[name] for name in AUGMENT_COLUMNS])
         low, high = words(15)[:2]
         keys.append(int.from_bytes((high << 32 | low).to_bytes(8, "little"), "little", signed=True))
@@ -30,7 +30,7 @@ def augment_params(
     return params, torch.tensor(keys, dtype=torch.int64)
 
 
-def draw_row(spec: ViewSpec, words, height: int, width: int) -> dict[str, float]:  # type: ignore[no-untyped-def]
+def draw_row(spec: ViewSpec, words, height: int, width: int, channels: int) -> dict[str, float]:  # type: ignore[no-untyped-def]
     """One row by column name; `words(slot)` gives the four 32-bit words of a slot."""
 
     def uniform(word: int, low: float = 0.0, high: float = 1.0) -> float:
@@ -39,8 +39,10 @@ def draw_row(spec: ViewSpec, words, height: int, width: int) -> dict[str, float]
     row = dict(
         zip(("crop_top", "crop_left", "crop_height", "crop_width"), _crop(spec, words, height, width), strict=True)
     )
-    flip, angle = words(10)[:2]
+    flip, angle, vertical_flip, _ = words(10)
     gates, factors, order, filters = words(11), words(12), words(13), words(14)
+    row["bicubic"] = float(spec.interpolation == "bicubic")
+    row["vflip"] = float(uniform(vertical_flip) < spec.vflip)
     row["hflip"] = float(uniform(flip) < spec.hflip)
     row["rotation"] = spec.rotation[int(uniform(angle) * len(spec.rotation))] if spec.rotation else 0.0
     row["rotation_zoom"] = spec.rotation_zoom
@@ -54,9 +56,39 @@ def draw_row(spec: ViewSpec, words, height: int, width: int) -> dict[str, float]
     row["blur_sigma"] = uniform(filters[1], *spec.blur_sigma) if uniform(filters[0]) < spec.blur else 0.0
     row["blur_kernel"] = float(spec.blur_kernel)
     row["solarize_threshold"] = spec.solarize_threshold if uniform(filters[2]) < spec.solarize else 2.0
+    row["sobel"] = float(uniform(filters[3]) < spec.sobel)
     for name in ("noise_gaussian", "noise_salt_pepper", "noise_masking"):
         row[name] = getattr(spec, name)
+    row["channel_drop"] = _dropped(spec, words, channels)
+    row.update(_cutout(spec, words))
     return row
+
+
+def _dropped(spec: ViewSpec, words, channels: int) -> float:  # type: ignore[no-untyped-def]
+    gate, count = (word * 2.0**-32 for word in words(16)[:2])
+    if gate >= spec.channel_drop:
+        return 0.0
+    least, most = spec.channel_drop_count
+    left = min(least + int(count * (most - least + 1)), channels)
+    bits = 0
+    for c in range(channels):
+        if words(19 + c // 4)[c % 4] * 2.0**-32 * (channels - c) < left:
+            bits, left = bits | 1 << c, left - 1
+    return float(bits)
+
+
+def _cutout(spec: ViewSpec, words) -> dict[str, float]:  # type: ignore[no-untyped-def]
+    gate, area, ratio = (word * 2.0**-32 for word in words(17)[:3])
+    rectangle = (0.0, 0.0, 0.0, 0.0)
+    if gate < spec.cutout:
+        (area_low, area_high), (low, high) = spec.cutout_scale, spec.cutout_ratio
+        pixels = spec.shape[0] * spec.shape[1] * (area_low + area * (area_high - area_low))
+        shape = math.exp(math.log(low) + ratio * (math.log(high) - math.log(low)))
+        height = min(spec.shape[0], max(1, round(math.sqrt(pixels / shape))))
+        width = min(spec.shape[1], max(1, round(math.sqrt(pixels * shape))))
+        top, left = (word * 2.0**-32 for word in words(18)[:2])
+        rectangle = (int(top * (spec.shape[0] - height + 1)), int(left * (spec.shape[1] - width + 1)), height, width)
+    return dict(zip(("cutout_top", "cutout_left", "cutout_height", "cutout_width"), rectangle, strict=True))
 
 
 def _center(height: int, width: int, ratio: float, fraction: float) -> tuple[float, float, float, float]:

@@ -249,8 +249,8 @@ size_t static_shared_bytes() { return module.thread_local_block != nullptr ? mod
 void access_memory(uintptr_t address, size_t bytes, Access access, uintptr_t site) {
   const auto stack = reinterpret_cast<uintptr_t>(current->stack);
   if (address - stack < stack_bytes) return;
-  if (++current->accesses > (uint64_t{1} << 27)) {
-    fail_at("it does not end: 134 million memory accesses without a barrier", site);
+  if (++current->accesses > (uint64_t{1} << 25)) {
+    fail_at("it does not end: 33 million memory accesses without a barrier", site);
   }
   Region* region = find_region(address);
   if (region == nullptr) {

@@ -1,0 +1,26 @@
+"""Tests that need a real GPU: they skip without one, and fail instead where SSLFAST_REQUIRE_CUDA=1 demands it."""
+
+import os
+
+import pytest
+import torch
+
+from sslfast import _libraries
+
+
+def missing_gpu() -> str | None:
+    """Why the CUDA kernels cannot run here, or None."""
+    if not torch.cuda.is_available():
+        return "torch sees no CUDA GPU"
+    status = _libraries.load()["_C_cuda"]
+    return None if status == "loaded" else f"the CUDA kernels are {status}"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def gpu():
+    reason = missing_gpu()
+    if reason is None:
+        return
+    if os.environ.get("SSLFAST_REQUIRE_CUDA") == "1":
+        pytest.fail(f"SSLFAST_REQUIRE_CUDA=1, but {reason}")
+    pytest.skip(reason)
