@@ -40,6 +40,14 @@ BACKBONES = {
 
 PRESETS = {
     "simclr": "sslfast.augment.presets:simclr",
+    "moco_v1": "sslfast.augment.presets:moco_v1",
+    "moco_v2": "sslfast.augment.presets:moco_v2",
+    "simsiam": "sslfast.augment.presets:simsiam",
+    "byol": "sslfast.augment.presets:byol",
+    "barlow_twins": "sslfast.augment.presets:barlow_twins",
+    "vicreg": "sslfast.augment.presets:vicreg",
+    "swav": "sslfast.augment.presets:swav",
+    "dino": "sslfast.augment.presets:dino",
     "rotation": "sslfast.augment.presets:rotation",
     "plain": "sslfast.augment.presets:plain",
     "noisy": "sslfast.augment.presets:noisy",

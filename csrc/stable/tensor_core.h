@@ -4,7 +4,7 @@
 // Fragments of one warp (g = lane / 4, t = lane % 4; two 16-bit numbers a register, lower column in the lower half):
 //
 //   m16n8k16, 16 bit     A (16 x 16)  a[0] (g, 2t)      a[1] (g + 8, 2t)      a[2] (g, 2t + 8)  a[3] (g + 8, 2t + 8)
-//                        B (16 x 8)   b[0] (2t, g)      b[1] (2t + 8, g)                   (the pair runs down a column)
+//                        B (16 x 8)   b[0] (2t, g)      b[1] (2t + 8, g)      a pair of B runs down its column
 //   m16n8k8, 16 bit      A (16 x 8)   a[0] (g, 2t)      a[1] (g + 8, 2t)
 //                        B (8 x 8)    b[0] (2t, g)
 //   m16n8k8, TF32        A (16 x 8)   a[0] (g, t)       a[1] (g + 8, t)       a[2] (g, t + 4)   a[3] (g + 8, t + 4)
@@ -86,7 +86,8 @@ SIMT_UNCHECKED inline void load(uint32_t (&r)[count], const void* row, simt::Sit
       const int from = transposed ? minor + i : major;
       const int column = transposed ? major : minor + i;
       const auto* source = static_cast<const uint16_t*>(rows.of[m * 8 + from]);
-      if (reinterpret_cast<uintptr_t>(source) % 16 != 0) simt::fail("ldmatrix: a row does not begin at a multiple of 16 bytes");
+      if (reinterpret_cast<uintptr_t>(source) % 16 != 0)
+        simt::fail("ldmatrix: a row does not begin at a multiple of 16 bytes");
       simt::checked_access(source + column, 2, false);
       r[m] |= static_cast<uint32_t>(source[column]) << 16 * i;
     }
@@ -136,13 +137,15 @@ __device__ inline void mma_m16n8k16(float (&c)[4], const uint32_t (&a)[4], const
   tensor_core_host::product<T, 16>(c, {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}}, site);
 #else
   if constexpr (std::is_same<T, __half>::value) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
   } else {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
   }
 #endif
 }
@@ -171,9 +174,10 @@ __device__ inline void mma_m16n8k8_tf32(float (&c)[4], const uint32_t (&a)[4], c
 #if defined(SSLFAST_SIMT)
   tensor_core_host::product<float, 8>(c, {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}}, site);
 #else
-  asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #endif
 }
 
@@ -193,16 +197,24 @@ __device__ inline void load_matrices(uint32_t (&r)[count], const void* row SSLFA
     asm volatile("ldmatrix.sync.aligned.m8n8.x1.trans.shared.b16 {%0}, [%1];" : "=r"(r[0]) : "r"(address) : "memory");
   } else if constexpr (count == 2 && !transposed) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0,%1}, [%2];"
-                 : "=r"(r[0]), "=r"(r[1]) : "r"(address) : "memory");
+                 : "=r"(r[0]), "=r"(r[1])
+                 : "r"(address)
+                 : "memory");
   } else if constexpr (count == 2) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1}, [%2];"
-                 : "=r"(r[0]), "=r"(r[1]) : "r"(address) : "memory");
+                 : "=r"(r[0]), "=r"(r[1])
+                 : "r"(address)
+                 : "memory");
   } else if constexpr (!transposed) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(address) : "memory");
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(address)
+                 : "memory");
   } else {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(address) : "memory");
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(address)
+                 : "memory");
   }
 #endif
 }
@@ -218,11 +230,13 @@ __device__ inline void copy_async(void* shared, const void* global, bool valid =
 #else
   const int filled = valid ? bytes : 0;
   if constexpr (bytes == 16) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
-                 ::"r"(shared_address(shared)), "l"(__cvta_generic_to_global(global)), "r"(filled) : "memory");
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)),
+                 "l"(__cvta_generic_to_global(global)), "r"(filled)
+                 : "memory");
   } else {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;"
-                 ::"r"(shared_address(shared)), "l"(__cvta_generic_to_global(global)), "n"(bytes), "r"(filled) : "memory");
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(shared_address(shared)),
+                 "l"(__cvta_generic_to_global(global)), "n"(bytes), "r"(filled)
+                 : "memory");
   }
 #endif
 }

@@ -1,7 +1,38 @@
-"""What to draw: view specifications, the papers' presets, and the views of a batch."""
+"""What to draw: view specifications, the papers' presets, the views of a batch, and transforms with lightly's names."""
 
 from sslfast.augment import presets
 from sslfast.augment.multiview import MultiView, Views
 from sslfast.augment.spec import ViewSpec
+from sslfast.augment.transforms import (
+    BarlowTwinsTransform,
+    BYOLTransform,
+    BYOLView1Transform,
+    BYOLView2Transform,
+    DINOTransform,
+    MoCoV1Transform,
+    MoCoV2Transform,
+    SimCLRTransform,
+    SimSiamTransform,
+    SwaVTransform,
+    Transform,
+    VICRegTransform,
+)
 
-__all__ = ["MultiView", "ViewSpec", "Views", "presets"]
+__all__ = [
+    "BYOLTransform",
+    "BYOLView1Transform",
+    "BYOLView2Transform",
+    "BarlowTwinsTransform",
+    "DINOTransform",
+    "MoCoV1Transform",
+    "MoCoV2Transform",
+    "MultiView",
+    "SimCLRTransform",
+    "SimSiamTransform",
+    "SwaVTransform",
+    "Transform",
+    "VICRegTransform",
+    "ViewSpec",
+    "Views",
+    "presets",
+]

@@ -19,7 +19,7 @@ from sslfast import registry
 from sslfast.data import ImageBatch, build_source
 from sslfast.errors import UserError
 from sslfast.evaluate.features import Encoder
-from sslfast.evaluate.results import Row, Scores, merge_rows
+from sslfast.evaluate.results import Row, Scores, merge_rows, read_rows
 from sslfast.evaluate.subsets import check_budget, label_subset, labelled
 from sslfast.models import build_backbone
 from sslfast.train import Run, load_run
@@ -38,10 +38,10 @@ def evaluate(
     baselines: bool = True,
     baseline_backbone: str = "resnet18",
     epochs: int | None = None,
-    protocol_options: Mapping[str, Mapping[str, Any]] | None = None,
+    protocol_options: dict[str, dict[str, Any]] | None = None,
     data: str | None = None,
     root: str | None = None,
-    data_options: Mapping[str, Any] | None = None,
+    data_options: dict[str, Any] | None = None,
     train_split: str = "train",
     test_split: str = "test",
     limit_train: int = 0,
@@ -65,7 +65,8 @@ def evaluate(
         baselines: measure the baselines, too.
         baseline_backbone: network that is trained from scratch.
         epochs: passes over the labels, for the protocols that train with mini-batches; absent, each has its own.
-        protocol_options: options of each protocol by its name, such as {"knn": {"neighbours": 20}}.
+        protocol_options: options of each protocol by its name, such as {"knn": {"neighbours": 20}}; on the command line
+            `--protocol-options.knn '{"neighbours": 20}'`.
         data: another data set than the run's, as in `pretrain`; its root and options are then taken from here only.
         root: folder of the data, when it is not where it was in training.
         data_options: options of the source, instead of the run's.
@@ -96,6 +97,8 @@ def evaluate(
         check_budget(None, samples)
     torch_device = _device(device)
     saved = load_run(Path(run))
+    results = Path(run) / RESULTS_FILE
+    read_rows(results)  # a damaged file is found now, not after the first measurement
     if train_split == test_split:
         raise UserError(f"both splits are {train_split!r}: measure on images that the classifier has not learned from")
     limits = {train_split: limit_train, test_split: limit_test}
@@ -132,7 +135,7 @@ def evaluate(
                 "seed": seed,
                 **scores.details,
             }
-            merge_rows(Path(run) / RESULTS_FILE, [row])
+            merge_rows(results, [row])
             rows.append(row)
             progress.advance(bar)
     return rows

@@ -67,7 +67,7 @@ def ranks(scores: Tensor, labels: Tensor) -> Tensor:
 
 def accuracy(placed: Tensor, **details: Any) -> Scores:
     """Top-1 and top-5 accuracy in percent from `ranks` ((M,) int64)."""
-    top1, top5 = ((placed < k).double().mean().item() * 100.0 for k in (1, 5))
+    top1, top5 = (100.0 * int((placed < k).sum()) / placed.numel() for k in (1, 5))
     return Scores(top1, top5, details)
 
 

@@ -48,8 +48,8 @@ class MemoryBankModule(nn.Module):
             return
         if len(self.size) != 2:
             raise UserError(
-                f"memory bank size is {size}; give (entries, dim), for example ({self.size[0]}, 128) for projections of "
-                "128 dimensions, or 0 to turn the bank off"
+                f"memory bank size is {size}; give (entries, dim), for example ({self.size[0]}, 128) for projections "
+                "of 128 dimensions, or 0 to turn the bank off"
             )
         self.register_buffer("bank", functional.normalize(torch.randn(self.size), dim=-1))
         self.register_buffer("bank_ptr", torch.zeros(1, dtype=torch.long))

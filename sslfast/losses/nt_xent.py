@@ -16,7 +16,7 @@ from sslfast.ops.nt_xent import (
     contrast,
     negatives_logsumexp,
     nt_xent,
-    pair_columns,
+    pair_similarities,
     unit_rows,
 )
 
@@ -74,7 +74,7 @@ class NTXentLoss(nn.Module):
         if self.memory_bank.size[0] > 0:
             return self._with_memory_bank(unit_rows(out0), unit_rows(out1))
         if self.gather_distributed and world_size() > 1:
-            return self._with_all_ranks(unit_rows(out0), unit_rows(out1))
+            return self._with_all_ranks(unit_rows(torch.cat([out0, out1])))
         return nt_xent(out0, out1, self.temperature)
 
     def _with_memory_bank(self, queries: Tensor, positives: Tensor) -> Tensor:
@@ -83,8 +83,8 @@ class NTXentLoss(nn.Module):
         negatives = negatives_logsumexp(queries, keys.to(queries), nothing, self.temperature)
         return contrast((queries * positives).sum(1), negatives, self.temperature)
 
-    def _with_all_ranks(self, unit0: Tensor, unit1: Tensor) -> Tensor:
-        queries = torch.cat([unit0, unit1])
-        excluded = pair_columns(unit0) + rank() * len(queries)
-        negatives = negatives_logsumexp(queries, gather_rows(queries), excluded, self.temperature)
-        return contrast((unit0 * unit1).sum(1).repeat(2), negatives, self.temperature)
+    def _with_all_ranks(self, unit: Tensor) -> Tensor:
+        own = torch.arange(len(unit), device=unit.device)
+        excluded = torch.stack([own, own.roll(len(unit) // 2)], dim=1) + rank() * len(unit)
+        negatives = negatives_logsumexp(unit, gather_rows(unit), excluded, self.temperature)
+        return contrast(pair_similarities(unit), negatives, self.temperature)

@@ -41,9 +41,10 @@ def nt_xent(z0: Tensor, z1: Tensor, temperature: float = 0.5) -> Tensor:
     Source: Chen et al. 2020 (SimCLR), equation 1.
     """
     check_pair(z0, z1, temperature)
-    unit0, unit1 = unit_rows(z0), unit_rows(z1)
-    negatives = negatives_logsumexp(torch.cat([unit0, unit1]), None, pair_columns(unit0), temperature)
-    return contrast((unit0 * unit1).sum(1).repeat(2), negatives, temperature)
+    unit = unit_rows(torch.cat([z0, z1]))
+    own = torch.arange(len(unit), device=unit.device)
+    negatives = negatives_logsumexp(unit, None, torch.stack([own, own.roll(len(z0))], dim=1), temperature)
+    return contrast(pair_similarities(unit), negatives, temperature)
 
 
 def check_pair(z0: Tensor, z1: Tensor, temperature: float) -> None:
@@ -87,10 +88,10 @@ def unit_rows(z: Tensor) -> Tensor:
     return scaled / torch.linalg.vector_norm(scaled, dim=1, keepdim=True).clamp_min(0.5)  # 1 or more, or 0
 
 
-def pair_columns(unit0: Tensor) -> Tensor:
-    """(2B, 2) int64: for each row of two stacked views (B, d), its own column and that of its other view."""
-    own = torch.arange(2 * unit0.shape[0], device=unit0.device)
-    return torch.stack([own, own.roll(unit0.shape[0])], dim=1)
+def pair_similarities(unit: Tensor) -> Tensor:
+    """(2B,) similarity of each row to its other view, for two stacked views of length 1, (2B, d)."""
+    unit0, unit1 = unit.chunk(2)
+    return (unit0 * unit1).sum(1).repeat(2)
 
 
 def negatives_logsumexp(queries: Tensor, keys: Tensor | None, excluded: Tensor, temperature: float) -> Tensor:

@@ -188,7 +188,7 @@ def _prepare_folder(config: TrainConfig, resume: bool) -> None:
     out = Path(config.out)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for name in () if resume else RUN_FILES:
+        for name in RUN_FILES if _holds_run(out) and not resume else ():
             if (out / name).is_dir():
                 shutil.rmtree(out / name)
             else:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from sslfast.errors import UserError
+from sslfast.errors import DataError, UserError
 from sslfast.evaluate import Encoder, Scores, evaluate
 from sslfast.train import TrainConfig, load_run, pretrain
 from sslfast.train.run import build_method
@@ -109,7 +111,7 @@ def test_encoders_are_those_of_the_run(run, monkeypatch):
         seen[len(seen)] = encoder
         return Scores(1.0, 2.0, {"remark": "mine"})
 
-    monkeypatch.setitem(__import__("sys").modules, "my_protocols", type("module", (), {"spy": staticmethod(spy)}))
+    monkeypatch.setitem(sys.modules, "my_protocols", SimpleNamespace(spy=spy))
     rows = evaluate(run, ["my_protocols:spy"])
     assert [row["remark"] for row in rows] == ["mine", "mine"]
     saved = load_run(run)
@@ -121,6 +123,16 @@ def test_encoders_are_those_of_the_run(run, monkeypatch):
             torch.testing.assert_close(encoder.backbone.state_dict()[name], value, rtol=0, atol=0)
     weights = [next(backbone.parameters()) for backbone in expected]
     assert not weights[0].equal(weights[1])
+
+
+def test_rows_measured_before_an_interruption_are_kept(run, monkeypatch):
+    def interrupt(encoder: Encoder, subset: torch.Tensor) -> Scores:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "my_protocols", SimpleNamespace(interrupt=interrupt))
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(run, ["knn", "my_protocols:interrupt"], baselines=False)
+    assert [key(row) for row in json.loads((run / "results.json").read_text())] == [("knn", "pretrained", 1.0, None)]
 
 
 def test_only_the_images_of_the_budgets_are_read(run):
@@ -167,3 +179,12 @@ def test_mistakes_name_the_cause_and_the_cure(run, options, message):
 def test_a_folder_that_is_no_run_is_named(tmp_path):
     with pytest.raises(UserError, match="nowhere"):
         evaluate(tmp_path / "nowhere")
+
+
+def test_damaged_results_are_found_before_anything_is_measured(run, monkeypatch):
+    (run / "results.json").write_text("{")
+    measured = []
+    monkeypatch.setitem(sys.modules, "my_protocols", SimpleNamespace(spy=lambda encoder, subset: measured.append(1)))
+    with pytest.raises(DataError, match=r"results\.json.*remove the file"):
+        evaluate(run, ["my_protocols:spy"])
+    assert not measured

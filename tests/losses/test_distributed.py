@@ -61,7 +61,9 @@ def results(tmp_path_factory):
 def test_equals_one_process(results):
     """The mean of the ranks' losses is the loss of the whole batch, and DistributedDataParallel's average of gradients
     makes up for the factor of the number of ranks."""
-    out0, out1 = (torch.cat(parts).double().requires_grad_() for parts in zip(*map(projections, range(RANKS)), strict=True))
+    out0, out1 = (
+        torch.cat(parts).double().requires_grad_() for parts in zip(*map(projections, range(RANKS)), strict=True)
+    )
     whole = dense(out0, out1, TEMPERATURE)
     whole.backward()
     value = sum(result["ours"][0] for result in results) / RANKS

@@ -43,9 +43,7 @@ def test_equals_the_formula(temperature):
 def test_equals_lightly(temperature, batch):
     theirs = pytest.importorskip("lightly.loss").NTXentLoss(temperature=temperature)
     ours = NTXentLoss(temperature=temperature)
-    assert_equal(
-        value_and_gradients(ours, *projections(batch)), value_and_gradients(theirs, *projections(batch))
-    )
+    assert_equal(value_and_gradients(ours, *projections(batch)), value_and_gradients(theirs, *projections(batch)))
 
 
 @pytest.mark.parametrize("entries", [5, 64])

@@ -55,6 +55,7 @@ def samples() -> list[Sample]:
         Sample("cutout", drawn(small, strong.replace(cutout=1.0, size=(10, 13)))),
         Sample("noise", drawn(small, presets.noisy(9, 0.1, 0.2, 0.1)[1])),
         Sample("gray", drawn(ragged(SMALL_SIZES, 1), strong.replace(mean=(0.5,), std=(0.2,)))),
+        Sample("scratch_slots", drawn(ragged([(9, 9)] * 6), strong.replace(size=46, rotation=(30.0,)))),
         Sample("scratch_planes", drawn(ragged([(50, 40), (9, 90)]), strong.replace(size=48)), small=False),
         Sample("photo", drawn(ragged([(300, 400), (640, 480)]), presets.simclr(224)[0].replace(blur=1.0)), small=False),
         Sample("empty", drawn(small.select(torch.empty(0, dtype=torch.int64)), plain)),

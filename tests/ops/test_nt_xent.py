@@ -59,6 +59,24 @@ def test_larger_than_one_block_of_rows():
     assert_matches(*pair(1100, 24), 0.1)
 
 
+@pytest.mark.parametrize("temperature", [0.2, 0.02])
+def test_more_rows_than_64_small_blocks(temperature):
+    """Blocks grow with the batch; a few rows are compared, because the whole matrix is large."""
+    units = unit_rows(pair(6200, 3)[0].repeat(2, 1) + 0.1 * torch.randn(12400, 3)).requires_grad_()
+    own = torch.arange(len(units))
+    excluded = torch.stack([own, own.roll(6200)], 1)
+    lse = negatives_logsumexp(units, None, excluded, temperature)
+    weights = torch.rand(len(units))
+    (grad,) = torch.autograd.grad(lse, units, weights)
+    rows = torch.cat([torch.arange(0, 12400, 397), torch.tensor([383, 384, 6199, 6200, 12287, 12288, 12399])])
+    logits = units.detach().double()[rows] @ units.detach().double().T / temperature
+    logits.scatter_(1, excluded[rows], -torch.inf)
+    torch.testing.assert_close(lse.detach()[rows].double(), logits.logsumexp(1), rtol=1e-6, atol=1e-5)
+    shares = weights[rows, None] * (logits - lse[rows, None]).exp() + weights * (logits - lse).exp()
+    expected = shares.detach() @ units.detach().double() / temperature
+    torch.testing.assert_close(grad[rows].double(), expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("temperature", [0.01, 0.5])
 @pytest.mark.parametrize("kind", ["duplicates", "opposites", "one_hot", "equal_views"])
 def test_structured_embeddings(kind, temperature):

@@ -1,8 +1,8 @@
 """The SIMT bench: builds CUDA kernels with the host compiler and runs them on CPU tensors, watching their memory.
 
 `torch.ops.sslfast_simt.<op>` is the op with its CUDA kernel. The grid runs block by block, the threads of a block as
-fibers; every load and store of the kernel is checked (see runtime/). An error is a RuntimeError that names kernel, block
-and thread.
+fibers; every load and store of the kernel is checked (see runtime/). An error is a RuntimeError that names kernel,
+block and thread.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -32,7 +34,7 @@ PLAIN = f"-std=c++20 -fPIC -fvisibility=hidden -g1 -Wall -Wextra -Wno-unknown-pr
 # The compiler reports every load and store to the bench, in place of the sanitizer whose flag this is. -O1 keeps the
 # accesses close to the source; no contraction, so that a product and a sum round as written.
 WATCHED = (
-    "-O1 -ffp-contract=off -fsanitize=thread,bounds-strict --param tsan-instrument-func-entry-exit=0 "
+    "-O1 -ffp-contract=off -fsanitize=thread,bounds-strict "
     "-DSSLFAST_CUDA_LIBRARY -DSSLFAST_SIMT -DTORCH_TARGET_VERSION=0x020b000000000000"
 )
 LIBRARY_FLAGS = f"-shared -L{TORCH / 'lib'} -Wl,-rpath,{TORCH / 'lib'} -Wl,-rpath,'$$ORIGIN'"
@@ -47,9 +49,14 @@ rule link
 """
 
 
+def is_covered(source: Path) -> bool:
+    """Can the bench run this kernel? Those for one chip only (`<op>_sm90_kernel.cu`) it cannot."""
+    return re.search(r"_sm\d+a?_kernel\.cu$", source.name) is None
+
+
 def kernel_sources() -> list[Path]:
-    """The package's ops and their CUDA kernels: what `_C_cuda` is made of."""
-    return sorted(ROOT.glob("csrc/ops/*.cpp")) + sorted(ROOT.glob("csrc/ops/cuda/*_kernel.cu"))
+    """The package's ops and their CUDA kernels: what `_C_cuda` is made of, but for kernels of one chip only."""
+    return sorted(ROOT.glob("csrc/ops/*.cpp")) + sorted(filter(is_covered, ROOT.glob("csrc/ops/cuda/*_kernel.cu")))
 
 
 def example_sources() -> list[Path]:
@@ -58,8 +65,8 @@ def example_sources() -> list[Path]:
 
 
 def build(folder: Path | None = None, replace: Mapping[Path, Path] | None = None) -> Path:
-    """Builds what has changed and returns the folder of the libraries; `replace` puts other files in place of sources."""
-    ninja = shutil.which("ninja")
+    """Builds what has changed and returns the libraries' folder; `replace` puts other files in place of sources."""
+    ninja = shutil.which("ninja", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
     assert ninja is not None, "the SIMT bench needs ninja; install the package with its extra 'test'"
     folder = folder or ROOT / "build" / "simt"
     folder.mkdir(parents=True, exist_ok=True)
@@ -114,7 +121,9 @@ def guarded(seed: int = 0) -> Iterator[None]:
 
 def changed(before: Tensor, after: Tensor) -> bool:
     """Do two tensors differ in any byte?"""
-    return not torch.equal(before.contiguous().view(-1).view(torch.uint8), after.contiguous().view(-1).view(torch.uint8))
+    return not torch.equal(
+        before.contiguous().view(-1).view(torch.uint8), after.contiguous().view(-1).view(torch.uint8)
+    )
 
 
 def call(name: str, *args: Any, seed: int = 0) -> tuple[Tensor, ...]:

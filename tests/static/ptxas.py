@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -34,8 +36,8 @@ class Claim:
 
     Attributes:
         hot: no spills, and no local arrays (which live in slow memory too).
-        load_bytes, store_bytes: exactly these widths of global loads and stores, where given; (16, 4) is 16 bytes with a
-            tail of 4.
+        load_bytes, store_bytes: exactly these widths of global loads and stores, where given; (16, 4) is 16 bytes with
+            a tail of 4.
         tensor_cores: at least one tensor-core instruction.
     """
 
@@ -55,7 +57,10 @@ CLAIMS: dict[str, Claim] = {
 
 @dataclass
 class Kernel:
-    """One kernel for one architecture; `load_bytes` and the like count instructions by width or name."""
+    """One kernel for one architecture; `load_bytes` and the like count instructions by width or name.
+
+    `on_bench` is false for a kernel of one chip only, which the SIMT bench does not run.
+    """
 
     name: str
     architecture: str
@@ -67,6 +72,7 @@ class Kernel:
     load_bytes: dict[int, int] = field(default_factory=dict)
     store_bytes: dict[int, int] = field(default_factory=dict)
     tensor_instructions: dict[str, int] = field(default_factory=dict)
+    on_bench: bool = True
 
     @property
     def function(self) -> str:
@@ -80,8 +86,13 @@ def missing_tools() -> str | None:
         return "nvcc is not on the PATH"
     if cuobjdump() is None:
         return "the triton package, whose cuobjdump reads machine code, is not installed"
-    missing = [tool for tool in ("ninja", "c++filt") if shutil.which(tool) is None]
+    missing = [tool for tool in ("ninja", "c++filt") if find_tool(tool) is None]
     return f"{missing[0]} is not on the PATH" if missing else None
+
+
+def find_tool(name: str) -> str | None:
+    """On the PATH or beside the Python that runs, whose environment need not be active."""
+    return shutil.which(name, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
 
 
 def cuobjdump() -> Path | None:
@@ -93,7 +104,7 @@ def cuobjdump() -> Path | None:
 
 
 def kernel_sources() -> list[Path]:
-    return sorted(ROOT.glob("csrc/ops/cuda/*_kernel*.cu"))
+    return sorted(ROOT.glob("csrc/ops/cuda/*_kernel.cu"))
 
 
 def compile_kernels(sources: list[Path], folder: Path = ROOT / "build" / "static") -> list[Path]:
@@ -108,7 +119,7 @@ def compile_kernels(sources: list[Path], folder: Path = ROOT / "build" / "static
     outputs = [folder / f"{source.stem}.fatbin" for source in sources]
     lines += [f"build {out.name}: compile {source}" for out, source in zip(outputs, sources, strict=True)]
     (folder / "build.ninja").write_text("\n".join(lines) + "\n")
-    result = subprocess.run(["ninja", "-C", str(folder)], capture_output=True, text=True)
+    result = subprocess.run([str(find_tool("ninja")), "-C", str(folder)], capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
     return outputs
 
@@ -179,10 +190,12 @@ def readable(names: list[str]) -> list[str]:
 def inspect(sources: list[Path], folder: Path = ROOT / "build" / "static") -> list[Kernel]:
     """Every kernel in `sources`, for every architecture."""
     rows = []
-    for binary in compile_kernels(sources, folder):
+    for source, binary in zip(sources, compile_kernels(sources, folder), strict=True):
         kernels = read_report(Path(f"{binary}.log").read_text())
         command = [str(cuobjdump()), "-sass", str(binary)]
         read_machine_code(subprocess.run(command, capture_output=True, text=True, check=True).stdout, kernels)
+        for kernel in kernels.values():
+            kernel.on_bench = re.search(r"_sm\d+a?_kernel\.cu$", source.name) is None
         rows += kernels.values()
     for kernel, name in zip(rows, readable([kernel.name for kernel in rows]), strict=True):
         kernel.name = name

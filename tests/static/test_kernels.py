@@ -52,7 +52,9 @@ def examples():
 
 @needs_compiler
 def test_kernels_keep_their_claims(kernels):
-    broken = [sentence for kernel in kernels for sentence in broken_claims(kernel, CLAIMS.get(kernel.function, Claim()))]
+    broken = [
+        sentence for kernel in kernels for sentence in broken_claims(kernel, CLAIMS.get(kernel.function, Claim()))
+    ]
     assert not broken, "\n".join(broken)
 
 

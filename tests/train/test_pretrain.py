@@ -209,6 +209,13 @@ def test_a_run_is_not_overwritten_unasked(tiny, weights):
     assert len((run / "metrics.csv").read_text().splitlines()) == 2
 
 
+def test_a_folder_without_a_run_keeps_what_it_holds(tiny):
+    out = Path(tiny().out)
+    out.mkdir()
+    (out / "report.html").write_text("of something else")
+    assert (pretrain(tiny(max_steps=1)) / "report.html").exists()
+
+
 def test_a_run_that_cannot_start_leaves_the_old_one(tiny, weights):
     run = pretrain(tiny())
     with pytest.raises(UserError, match="has only 44 images"):

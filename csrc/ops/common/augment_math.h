@@ -20,8 +20,7 @@ SSLFAST_SHARED T larger(T a, T b) {
 }
 SSLFAST_SHARED float clamp01(float x) { return smaller(larger(x, 0.0f), 1.0f); }
 
-// --- crop and resize
-// --------------------------------------------------------------------------------------------------
+// --- crop and resize -------------------------------------------------------------------------------------------------
 
 struct Crop {
   int top, left, height, width;
@@ -82,8 +81,7 @@ SSLFAST_SHARED ResizeWindow resize_window(const ResizeAxis& axis, int i) {
   return window;
 }
 
-// --- rotation
-// ---------------------------------------------------------------------------------------------------------
+// --- rotation --------------------------------------------------------------------------------------------------------
 
 // Rotation about the centre of a view: where pixel (x, y) of the result comes from.
 struct Rotation {
@@ -137,8 +135,7 @@ SSLFAST_SHARED float rotated_sample(const float* plane, int height, int width, c
   return sample(plane, height, width, source_x, source_y);
 }
 
-// --- colour
-// -----------------------------------------------------------------------------------------------------------
+// --- colour ----------------------------------------------------------------------------------------------------------
 
 enum ColorStep : int { step_brightness = 0, step_contrast = 1, step_saturation = 2, step_hue = 3 };
 
@@ -204,8 +201,7 @@ SSLFAST_SHARED void shift_hue(float& r, float& g, float& b, float shift) {
   b = hsv_channel(1.0f, h6, value, chroma);
 }
 
-// --- blur
-// -------------------------------------------------------------------------------------------------------------
+// --- blur ------------------------------------------------------------------------------------------------------------
 
 // Half width of the gaussian that can be felt in float32: beyond 6 sigma its weights are under 2e-8.
 SSLFAST_SHARED int blur_radius(const AugmentParams& params) {
@@ -226,8 +222,7 @@ SSLFAST_SHARED int reflect(int i, int size) {
   return i;
 }
 
-// --- sobel
-// ------------------------------------------------------------------------------------------------------------
+// --- sobel -----------------------------------------------------------------------------------------------------------
 
 // Magnitude of the gradient at (x, y) by Sobel's 3x3 kernels over 8, with repeated edges.
 SSLFAST_SHARED float sobel_at(const float* plane, int height, int width, int x, int y) {
@@ -240,8 +235,7 @@ SSLFAST_SHARED float sobel_at(const float* plane, int height, int width, int x, 
   return 0.125f * sqrtf(gx * gx + gy * gy);
 }
 
-// --- solarize and noise
-// -----------------------------------------------------------------------------------------------
+// --- solarize and noise ----------------------------------------------------------------------------------------------
 
 SSLFAST_SHARED float solarize(float value, float threshold) { return value >= threshold ? 1.0f - value : value; }
 

@@ -41,8 +41,7 @@ struct Exclusions {
   }
 };
 
-// --- forward
-// ----------------------------------------------------------------------------------------------------------
+// --- forward ---------------------------------------------------------------------------------------------------------
 
 // Adds exp(logit - shift) of one tile to the sums of its rows, and of its columns where `column_sums` are given.
 template <class T>
@@ -166,8 +165,7 @@ void forward(const NtXentForwardArgs<T>& args) {
   });
 }
 
-// --- backward
-// ---------------------------------------------------------------------------------------------------------
+// --- backward --------------------------------------------------------------------------------------------------------
 
 constexpr int64_t weight_rows = 96;  // rows of similarity weights that are held at a time, in the second cache
 

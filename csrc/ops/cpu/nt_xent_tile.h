@@ -55,9 +55,10 @@ class Scratch {
 };
 
 // out[i][c] = sum over k < depth of a[i][k * a_step] * b[k * b_step + c], for the rows and columns of one tile.
+// Not inlined: the sums of a tile leave no registers for anything else.
 template <class T>
-inline void multiply_tile(const T* const (&a)[tile_rows], int64_t a_step, const T* b, int64_t b_step, int64_t depth,
-                          T (&out)[tile_rows][tile_columns<T>]) {
+[[gnu::noinline]] void multiply_tile(const T* const (&a)[tile_rows], int64_t a_step, const T* b, int64_t b_step,
+                                     int64_t depth, T (&out)[tile_rows][tile_columns<T>]) {
   using Vector = typename VectorOf<T>::type;
   using Unaligned = typename VectorOf<T>::unaligned;
   Vector sum[tile_rows][tile_vectors] = {};

@@ -82,7 +82,8 @@ __global__ void histogram(const uint8_t* in, int* out, int count) {
   __shared__ int bins[16];
   if (threadIdx.x < 16) bins[threadIdx.x] = 0;
   __syncthreads();
-  for (int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x); i < count; i += static_cast<int>(gridDim.x * blockDim.x)) {
+  for (int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x); i < count;
+       i += static_cast<int>(gridDim.x * blockDim.x)) {
     atomicAdd(&bins[in[i] % 16], 1);
   }
   __syncthreads();
@@ -160,9 +161,7 @@ __global__ void vectorised(const float* in, float* out, int count) {
 }
 
 // The order in which the threads of the grid begin.
-__global__ void order(int* counter, int* out) {
-  out[blockIdx.x * blockDim.x + threadIdx.x] = atomicAdd(counter, 1);
-}
+__global__ void order(int* counter, int* out) { out[blockIdx.x * blockDim.x + threadIdx.x] = atomicAdd(counter, 1); }
 
 void run_example(const ExampleArgs& args, CudaContext& context) {
   const int count = static_cast<int>(args.in.numel());
@@ -181,7 +180,7 @@ void run_example(const ExampleArgs& args, CudaContext& context) {
            args.output<float>(), size);
   } else if (name == "histogram") {
     cuda_check(cudaMemsetAsync(args.output<int>(), 0, 16 * sizeof(int), context.stream()), "cudaMemsetAsync");
-    launch(histogram, dim3(static_cast<unsigned>(context.multiprocessors())), dim3(64), 0, context,
+    launch(histogram, dim3(static_cast<unsigned>(2 * context.multiprocessors())), dim3(64), 0, context,
            args.input<uint8_t>(), args.output<int>(), count);
   } else if (name == "collectives") {
     launch(collectives, dim3(1), dim3(32), 0, context, args.input<int>(), args.output<int>());

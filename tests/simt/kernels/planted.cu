@@ -86,6 +86,16 @@ __global__ void row_overflow(const float* in, float* out, int count, bool broken
   if (i < count) out[i] = tile[threadIdx.x / 32][column];
 }
 
+__device__ __noinline__ void store_at(float* place, int index, float value) { place[index] = value; }
+
+// Through a pointer the compiler does not know the array's extent.
+__global__ void pointer_overflow(const float* in, float* out, int count, bool broken) {
+  __shared__ float tile[threads];
+  const int i = position();
+  store_at(tile, static_cast<int>(threadIdx.x) + (broken ? 1 : 0), i < count ? in[i] : 0.0f);
+  if (i < count) out[i] = tile[threadIdx.x];
+}
+
 __global__ void local_array(const float* in, float* out, int count, bool broken) {
   float values[4];
   const int i = position();
@@ -225,13 +235,28 @@ __global__ void copy_not_awaited(const float* in, float* out, int count, bool br
 using PlainKernel = void (*)(const float*, float*, int, bool);
 #define PLANTED(kernel) {#kernel, kernel}
 const std::map<std::string, PlainKernel> plain_kernels = {
-    PLANTED(missing_barrier),          PLANTED(missing_warp_barrier),  PLANTED(missing_second_barrier),
-    PLANTED(same_place),               PLANTED(unwritten_shared),      PLANTED(dynamic_shared_too_small),
-    PLANTED(row_overflow),             PLANTED(local_array),           PLANTED(missing_tail_guard),
-    PLANTED(before_the_start),         PLANTED(barrier_in_branch),     PLANTED(return_before_barrier),
-    PLANTED(two_barriers),             PLANTED(lane_is_missing),       PLANTED(mask_without_caller),
-    PLANTED(shuffle_from_outside),     PLANTED(blocks_write_one_place), PLANTED(atomic_and_plain),
-    PLANTED(misaligned),               PLANTED(local_of_another_thread), PLANTED(endless),
+    PLANTED(missing_barrier),
+    PLANTED(missing_warp_barrier),
+    PLANTED(missing_second_barrier),
+    PLANTED(same_place),
+    PLANTED(unwritten_shared),
+    PLANTED(dynamic_shared_too_small),
+    PLANTED(row_overflow),
+    PLANTED(pointer_overflow),
+    PLANTED(local_array),
+    PLANTED(missing_tail_guard),
+    PLANTED(before_the_start),
+    PLANTED(barrier_in_branch),
+    PLANTED(return_before_barrier),
+    PLANTED(two_barriers),
+    PLANTED(lane_is_missing),
+    PLANTED(mask_without_caller),
+    PLANTED(shuffle_from_outside),
+    PLANTED(blocks_write_one_place),
+    PLANTED(atomic_and_plain),
+    PLANTED(misaligned),
+    PLANTED(local_of_another_thread),
+    PLANTED(endless),
     PLANTED(copy_not_awaited),
 };
 
@@ -239,7 +264,8 @@ void run_planted(const PlantedArgs& args, CudaContext& context) {
   const dim3 grid(static_cast<unsigned>((args.count + threads - 1) / threads));
   const dim3 block(threads);
   if (const auto found = plain_kernels.find(args.bug); found != plain_kernels.end()) {
-    return launch(found->second, grid, block, threads * sizeof(float), context, args.in, args.out, args.count, args.broken);
+    return launch(found->second, grid, block, threads * sizeof(float), context, args.in, args.out, args.count,
+                  args.broken);
   }
   auto* scratch = static_cast<float*>(context.scratch(args.count * static_cast<int64_t>(sizeof(float))));
   if (args.bug == "unwritten_global") {
@@ -248,7 +274,8 @@ void run_planted(const PlantedArgs& args, CudaContext& context) {
   if (args.bug == "missing_fence") {
     auto* finished = static_cast<unsigned*>(context.scratch(sizeof(unsigned)));
     cuda_check(cudaMemsetAsync(finished, 0, sizeof(unsigned), context.stream()), "cudaMemsetAsync");
-    return launch(missing_fence, grid, block, 0, context, args.in, args.out, args.count, args.broken, scratch, finished);
+    return launch(missing_fence, grid, block, 0, context, args.in, args.out, args.count, args.broken, scratch,
+                  finished);
   }
   check(args.bug == "host_pointer", "no planted bug is called ", args.bug);
   const float host = 1.0f;

@@ -114,8 +114,8 @@ SSLFAST_CUDA_KERNEL(ProductArgs, run_product)
 
 Tensor example_product(std::string path, const Tensor& a, const Tensor& b) {
   Tensor c = torch::stable::new_empty(a, {16, 8}, ScalarType::Float);
-  run(ProductArgs{path, a.scalar_type(), a.const_data_ptr(), b.const_data_ptr(), static_cast<float*>(c.mutable_data_ptr()),
-                  static_cast<int>(a.size(1))},
+  run(ProductArgs{path, a.scalar_type(), a.const_data_ptr(), b.const_data_ptr(),
+                  static_cast<float*>(c.mutable_data_ptr()), static_cast<int>(a.size(1))},
       a);
   return c;
 }

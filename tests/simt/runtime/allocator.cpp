@@ -27,10 +27,10 @@ class GuardedAllocator final : public c10::Allocator {
     const c10::Device cpu(c10::DeviceType::CPU);
     if (bytes == 0) return {nullptr, nullptr, &free_guarded, cpu};
     // Wide enough for a row or a plane too many to land in it.
-    const size_t guard = (std::max<size_t>(4096, std::min<size_t>(bytes, size_t{1} << 20)) + alignment - 1) / alignment *
-                         alignment;
-    char* memory = static_cast<char*>(std::aligned_alloc(alignment, (bytes + 2 * guard + alignment - 1) / alignment *
-                                                                        alignment));
+    const size_t guard =
+        (std::max<size_t>(4096, std::min<size_t>(bytes, size_t{1} << 20)) + alignment - 1) / alignment * alignment;
+    char* memory =
+        static_cast<char*>(std::aligned_alloc(alignment, (bytes + 2 * guard + alignment - 1) / alignment * alignment));
     if (memory == nullptr) throw std::bad_alloc();
     char* payload = memory + guard;
     memcpy(payload - sizeof(memory), &memory, sizeof(memory));

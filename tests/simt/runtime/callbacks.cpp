@@ -20,7 +20,8 @@ void touch_aligned(const void* address, size_t bytes, Access access, void* site)
   const auto where = reinterpret_cast<uintptr_t>(address);
   if (where % bytes != 0) {
     fail_at("misaligned access: " + std::to_string(bytes) + " bytes at an address that is not a multiple of " +
-                std::to_string(bytes), reinterpret_cast<uintptr_t>(site));
+                std::to_string(bytes),
+            reinterpret_cast<uintptr_t>(site));
   }
   access_memory(where, bytes, access, reinterpret_cast<uintptr_t>(site));
 }
@@ -93,44 +94,45 @@ void copy_async_wait(int pending_groups) {
 using simt::Access;
 
 #define SIMT_SITE_HERE __builtin_return_address(0)
-#define SIMT_LOAD_STORE(bytes)                                                                                        \
-  SIMT_EXPORT void __tsan_read##bytes(void* a) { simt::touch_aligned(a, bytes, Access::read, SIMT_SITE_HERE); }         \
-  SIMT_EXPORT void __tsan_write##bytes(void* a) { simt::touch_aligned(a, bytes, Access::write, SIMT_SITE_HERE); }       \
-  SIMT_EXPORT void __tsan_unaligned_read##bytes(void* a) { simt::touch(a, bytes, Access::read, SIMT_SITE_HERE); }       \
+#define SIMT_LOAD_STORE(bytes)                                                                                    \
+  SIMT_EXPORT void __tsan_read##bytes(void* a) { simt::touch_aligned(a, bytes, Access::read, SIMT_SITE_HERE); }   \
+  SIMT_EXPORT void __tsan_write##bytes(void* a) { simt::touch_aligned(a, bytes, Access::write, SIMT_SITE_HERE); } \
+  SIMT_EXPORT void __tsan_unaligned_read##bytes(void* a) { simt::touch(a, bytes, Access::read, SIMT_SITE_HERE); } \
   SIMT_EXPORT void __tsan_unaligned_write##bytes(void* a) { simt::touch(a, bytes, Access::write, SIMT_SITE_HERE); }
 
 // C++ atomics in host code (reference counts) and, should a kernel use them, in kernels.
-#define SIMT_ATOMIC_UPDATE(bits, operation, builtin)                                                      \
-  SIMT_EXPORT int##bits##_t __tsan_atomic##bits##_##operation(volatile void* a, int##bits##_t v, int) {     \
-    simt::touch_aligned(const_cast<void*>(a), bits / 8, Access::atomic, SIMT_SITE_HERE);                     \
-    return builtin(static_cast<volatile int##bits##_t*>(a), v, __ATOMIC_SEQ_CST);                            \
+#define SIMT_ATOMIC_UPDATE(bits, operation, builtin)                                                    \
+  SIMT_EXPORT int##bits##_t __tsan_atomic##bits##_##operation(volatile void* a, int##bits##_t v, int) { \
+    simt::touch_aligned(const_cast<void*>(a), bits / 8, Access::atomic, SIMT_SITE_HERE);                \
+    return builtin(static_cast<volatile int##bits##_t*>(a), v, __ATOMIC_SEQ_CST);                       \
   }
-#define SIMT_ATOMICS(bits)                                                                                 \
-  SIMT_EXPORT int##bits##_t __tsan_atomic##bits##_load(const volatile void* a, int) {                        \
-    simt::touch_aligned(const_cast<const void*>(a), bits / 8, Access::atomic, SIMT_SITE_HERE);               \
-    return __atomic_load_n(static_cast<const volatile int##bits##_t*>(a), __ATOMIC_SEQ_CST);                 \
-  }                                                                                                        \
-  SIMT_EXPORT void __tsan_atomic##bits##_store(volatile void* a, int##bits##_t v, int) {                     \
-    simt::touch_aligned(const_cast<void*>(a), bits / 8, Access::atomic, SIMT_SITE_HERE);                     \
-    __atomic_store_n(static_cast<volatile int##bits##_t*>(a), v, __ATOMIC_SEQ_CST);                          \
-  }                                                                                                        \
-  SIMT_EXPORT bool __tsan_atomic##bits##_compare_exchange_strong(volatile void* a, void* expected,           \
-                                                                 int##bits##_t v, int, int) {              \
-    simt::touch_aligned(const_cast<void*>(a), bits / 8, Access::atomic, SIMT_SITE_HERE);                     \
-    return __atomic_compare_exchange_n(static_cast<volatile int##bits##_t*>(a),                              \
-                                       static_cast<int##bits##_t*>(expected), v, false, __ATOMIC_SEQ_CST,    \
-                                       __ATOMIC_SEQ_CST);                                                  \
-  }                                                                                                        \
-  SIMT_ATOMIC_UPDATE(bits, exchange, __atomic_exchange_n)                                                    \
-  SIMT_ATOMIC_UPDATE(bits, fetch_add, __atomic_fetch_add)                                                    \
-  SIMT_ATOMIC_UPDATE(bits, fetch_sub, __atomic_fetch_sub)                                                    \
-  SIMT_ATOMIC_UPDATE(bits, fetch_and, __atomic_fetch_and)                                                    \
-  SIMT_ATOMIC_UPDATE(bits, fetch_or, __atomic_fetch_or)                                                      \
+#define SIMT_ATOMICS(bits)                                                                                             \
+  SIMT_EXPORT int##bits##_t __tsan_atomic##bits##_load(const volatile void* a, int) {                                  \
+    simt::touch_aligned(const_cast<const void*>(a), bits / 8, Access::atomic, SIMT_SITE_HERE);                         \
+    return __atomic_load_n(static_cast<const volatile int##bits##_t*>(a), __ATOMIC_SEQ_CST);                           \
+  }                                                                                                                    \
+  SIMT_EXPORT void __tsan_atomic##bits##_store(volatile void* a, int##bits##_t v, int) {                               \
+    simt::touch_aligned(const_cast<void*>(a), bits / 8, Access::atomic, SIMT_SITE_HERE);                               \
+    __atomic_store_n(static_cast<volatile int##bits##_t*>(a), v, __ATOMIC_SEQ_CST);                                    \
+  }                                                                                                                    \
+  SIMT_EXPORT bool __tsan_atomic##bits##_compare_exchange_strong(volatile void* a, void* expected, int##bits##_t v,    \
+                                                                 int, int) {                                           \
+    simt::touch_aligned(const_cast<void*>(a), bits / 8, Access::atomic, SIMT_SITE_HERE);                               \
+    return __atomic_compare_exchange_n(static_cast<volatile int##bits##_t*>(a), static_cast<int##bits##_t*>(expected), \
+                                       v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                                  \
+  }                                                                                                                    \
+  SIMT_ATOMIC_UPDATE(bits, exchange, __atomic_exchange_n)                                                              \
+  SIMT_ATOMIC_UPDATE(bits, fetch_add, __atomic_fetch_add)                                                              \
+  SIMT_ATOMIC_UPDATE(bits, fetch_sub, __atomic_fetch_sub)                                                              \
+  SIMT_ATOMIC_UPDATE(bits, fetch_and, __atomic_fetch_and)                                                              \
+  SIMT_ATOMIC_UPDATE(bits, fetch_or, __atomic_fetch_or)                                                                \
   SIMT_ATOMIC_UPDATE(bits, fetch_xor, __atomic_fetch_xor)
 
 extern "C" {
 
 SIMT_EXPORT void __tsan_init() {}
+SIMT_EXPORT void __tsan_func_entry(void*) {}
+SIMT_EXPORT void __tsan_func_exit() {}
 SIMT_EXPORT void __tsan_vptr_update(void*, void*) {}
 SIMT_EXPORT void __tsan_atomic_thread_fence(int) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 
@@ -163,7 +165,8 @@ SIMT_EXPORT void* __wrap_memset(void* to, int value, size_t n) {
 SIMT_EXPORT void __ubsan_handle_out_of_bounds(void*, void* index) {
   if (simt::current == nullptr) return;
   simt::fail_at("index " + std::to_string(static_cast<int64_t>(reinterpret_cast<intptr_t>(index))) +
-                    " is out of bounds of its array", reinterpret_cast<uintptr_t>(SIMT_SITE_HERE));
+                    " is out of bounds of its array",
+                reinterpret_cast<uintptr_t>(SIMT_SITE_HERE));
 }
 
 }  // extern "C"

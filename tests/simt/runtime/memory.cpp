@@ -1,14 +1,12 @@
 #include "memory.h"
 
-#include <elf.h>
-#include <link.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <map>
 #include <mutex>
 #include <string>
 
+#include "module.h"
 #include "scheduler.h"
 
 namespace simt {
@@ -16,29 +14,23 @@ namespace {
 
 std::mutex regions_mutex;  // torch allocates from several threads; kernels run in one
 std::map<uintptr_t, Region> global_regions;
-Region* shared_regions[2] = {};
+Region dynamic_shared_region;
+Module* module = nullptr;
 Region* last_found = nullptr;
 
-// The library that holds the running kernel: its constants and variables, and its thread-local block, which is where
-// `__shared__` puts the static shared memory.
-struct Segment {
-  uintptr_t begin, end;
-  bool writable;
-};
-struct Module {
-  uintptr_t kernel = 0;
-  std::vector<Segment> segments;
-  void* thread_local_block = nullptr;
-  size_t thread_local_bytes = 0;
-} module;
-
-std::string hex_free(size_t bytes) { return std::to_string(bytes) + (bytes == 1 ? " byte" : " bytes"); }
+std::string bytes_text(size_t bytes) { return std::to_string(bytes) + (bytes == 1 ? " byte" : " bytes"); }
 
 const char* verb(Access access) {
   return access == Access::read ? "reads" : access == Access::write ? "writes" : "updates atomically";
 }
 
-const char* name(Space space) { return space == Space::shared ? "shared" : "global"; }
+std::string description(const Region& region) {
+  const std::string size = bytes_text(region.bytes);
+  if (region.space == Space::global) return "global memory of " + size;
+  return region.name.empty() ? "dynamic shared memory of " + size : "shared " + region.name + " of " + size;
+}
+
+const char* space_name(const Region& region) { return region.space == Space::shared ? "shared" : "global"; }
 
 // "3 bytes past the end of an allocation of 512 bytes", for the nearest region.
 std::string where(uintptr_t address) {
@@ -52,31 +44,28 @@ std::string where(uintptr_t address) {
     distance = gap, nearest = &region, past = address >= end;
   };
   for (const auto& [begin, region] : global_regions) consider(region);
-  for (const Region* region : shared_regions) {
-    if (region != nullptr && region->bytes > 0) consider(*region);
-  }
+  for (const Region& region : module->shared) consider(region);
+  if (dynamic_shared_region.bytes > 0) consider(dynamic_shared_region);
   if (nearest == nullptr || distance > (size_t{1} << 24)) {
     return "which is no tensor, scratch or shared memory; was host memory handed to the kernel?";
   }
   if (distance == 0 && !past) {  // begins inside, ends outside
-    return "across the end of " + std::string(name(nearest->space)) + " memory of " + hex_free(nearest->bytes);
+    return "across the end of " + description(*nearest);
   }
-  return hex_free(distance) + (past ? " past the end" : " before the start") + " of " + name(nearest->space) +
-         " memory of " + hex_free(nearest->bytes);
+  return bytes_text(distance) + (past ? " past the end" : " before the start") + " of " + description(*nearest);
 }
 
 Region* find_region(uintptr_t address) {
-  const auto holds = [&](const Region* region) {
-    return region != nullptr && address - region->begin < region->bytes;
-  };
-  if (holds(last_found)) return last_found;
-  for (Region* region : shared_regions) {
-    if (holds(region)) return last_found = region;
-  }
-  auto next = global_regions.upper_bound(address);
+  if (last_found != nullptr && last_found->holds(address)) return last_found;
+  if (dynamic_shared_region.holds(address)) return last_found = &dynamic_shared_region;
+  auto& shared = module->shared;
+  const auto after = std::upper_bound(shared.begin(), shared.end(), address,
+                                      [](uintptr_t value, const Region& region) { return value < region.begin; });
+  if (after != shared.begin() && std::prev(after)->holds(address)) return last_found = &*std::prev(after);
+  const auto next = global_regions.upper_bound(address);
   if (next == global_regions.begin()) return nullptr;
-  Region* region = &std::prev(next)->second;
-  return holds(region) ? last_found = region : nullptr;
+  Region& region = std::prev(next)->second;
+  return region.holds(address) ? last_found = &region : nullptr;
 }
 
 size_t block_of(Time time) {
@@ -101,7 +90,7 @@ void check_other_block(Time time, const Cell& cell, Access access, bool was_writ
 }
 
 [[noreturn]] void race(const Region& region, const Cell& cell, Access access, bool was_write, uintptr_t site) {
-  fail_at(std::string("race on ") + name(region.space) + " memory: it " + verb(access) + " what thread " +
+  fail_at(std::string("race on ") + space_name(region) + " memory: it " + verb(access) + " what thread " +
               thread_text(was_write ? cell.writer : cell.reader) +
               (was_write ? " has written at " + source_line(cell.write_site) : " has read") +
               ", with no barrier in between",
@@ -165,7 +154,7 @@ void record(Cell& cell, Access access, uintptr_t site) {
 }
 
 bool in_module(uintptr_t address, size_t bytes, Access access) {
-  for (const Segment& segment : module.segments) {
+  for (const Segment& segment : module->segments) {
     if (address >= segment.begin && address + bytes <= segment.end) return access == Access::read || segment.writable;
   }
   return false;
@@ -174,14 +163,17 @@ bool in_module(uintptr_t address, size_t bytes, Access access) {
 }  // namespace
 
 void fill_poison(void* memory, size_t bytes) {
-  auto* out = static_cast<unsigned char*>(memory);
-  for (size_t i = 0; i < bytes; ++i) out[i] = static_cast<unsigned char>(i & 1 ? poison >> 8 : poison & 0xff);
+  static const std::vector<uint16_t> pattern(2048, poison);
+  const size_t step = pattern.size() * sizeof(uint16_t);
+  for (size_t done = 0; done < bytes; done += step) {
+    memcpy(static_cast<char*>(memory) + done, pattern.data(), std::min(step, bytes - done));
+  }
 }
 
 void add_global(void* memory, size_t bytes) {
   const std::lock_guard lock(regions_mutex);
   Region& region = global_regions[reinterpret_cast<uintptr_t>(memory)];
-  region = Region{reinterpret_cast<uintptr_t>(memory), bytes, Space::global, false, {}, {}};
+  region = Region{reinterpret_cast<uintptr_t>(memory), bytes};
   region.defined.assign(bytes, 0);
 }
 
@@ -211,40 +203,21 @@ void define_what_the_host_wrote() {
   }
 }
 
-void set_shared(Region* static_region, Region* dynamic_region) {
+void begin_shared(const void* kernel, void* dynamic_memory, size_t dynamic_bytes) {
+  module = &module_of(kernel);
+  dynamic_shared_region = Region{reinterpret_cast<uintptr_t>(dynamic_memory), dynamic_bytes, Space::shared};
   last_found = nullptr;
-  shared_regions[0] = static_region;
-  shared_regions[1] = dynamic_region;
 }
 
-void find_module(const void* kernel) {
-  module = Module{};
-  module.kernel = reinterpret_cast<uintptr_t>(kernel);
-  dl_iterate_phdr(
-      [](dl_phdr_info* info, size_t, void*) {
-        bool holds_kernel = false;
-        std::vector<Segment> segments;
-        for (int i = 0; i < info->dlpi_phnum; ++i) {
-          const auto& header = info->dlpi_phdr[i];
-          if (header.p_type != PT_LOAD) continue;
-          const uintptr_t begin = info->dlpi_addr + header.p_vaddr;
-          segments.push_back({begin, begin + header.p_memsz, (header.p_flags & PF_W) != 0});
-          holds_kernel = holds_kernel || (module.kernel >= begin && module.kernel < begin + header.p_memsz);
-        }
-        if (!holds_kernel) return 0;
-        module.segments = std::move(segments);
-        for (int i = 0; i < info->dlpi_phnum; ++i) {
-          if (info->dlpi_phdr[i].p_type != PT_TLS) continue;
-          module.thread_local_block = info->dlpi_tls_data;
-          module.thread_local_bytes = info->dlpi_phdr[i].p_memsz;
-        }
-        return 1;
-      },
-      nullptr);
+void poison_shared() {
+  for (const Region& region : module->shared) fill_poison(reinterpret_cast<void*>(region.begin), region.bytes);
+  fill_poison(reinterpret_cast<void*>(dynamic_shared_region.begin), dynamic_shared_region.bytes);
 }
 
-void* static_shared_begin() { return module.thread_local_block; }
-size_t static_shared_bytes() { return module.thread_local_block != nullptr ? module.thread_local_bytes : 0; }
+void end_shared() {
+  dynamic_shared_region = Region{};
+  last_found = nullptr;
+}
 
 void access_memory(uintptr_t address, size_t bytes, Access access, uintptr_t site) {
   const auto stack = reinterpret_cast<uintptr_t>(current->stack);
@@ -255,13 +228,13 @@ void access_memory(uintptr_t address, size_t bytes, Access access, uintptr_t sit
   Region* region = find_region(address);
   if (region == nullptr) {
     if (in_module(address, bytes, access)) return;
-    const std::string what = std::string("it ") + verb(access) + " " + hex_free(bytes) + " out of bounds, ";
+    const std::string what = std::string("it ") + verb(access) + " " + bytes_text(bytes) + " out of bounds, ";
     if (in_fiber_stacks(address)) fail_at(what + "in another thread's local memory", site);
     fail_at(what + where(address), site);
   }
   const size_t first = address - region->begin;
   if (first + bytes > region->bytes) {
-    fail_at(std::string("it ") + verb(access) + " " + hex_free(bytes) + " out of bounds, " + where(address), site);
+    fail_at(std::string("it ") + verb(access) + " " + bytes_text(bytes) + " out of bounds, " + where(address), site);
   }
   if (region->cells.empty()) region->cells.resize(region->bytes);
   for (size_t i = first; i < first + bytes; ++i) {

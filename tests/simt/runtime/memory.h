@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace simt {
@@ -31,9 +32,12 @@ struct Region {
   uintptr_t begin = 0;
   size_t bytes = 0;
   Space space = Space::global;
+  std::string name{};  // of a static shared variable
   bool all_defined = false;
-  std::vector<uint8_t> defined;  // per byte, global memory only: shared memory is defined by a write of this block
-  std::vector<Cell> cells;       // made at the first access
+  std::vector<uint8_t> defined{};  // per byte, global memory only: shared memory is defined by a write of this block
+  std::vector<Cell> cells{};       // made at the first access
+
+  bool holds(uintptr_t address) const { return address - begin < bytes; }
 };
 
 // Unwritten memory reads as NaN in float64, float32, float16 and bfloat16.
@@ -47,10 +51,10 @@ void define_all_global();
 // Host code writes without being watched: what is no longer poison has been written.
 void define_what_the_host_wrote();
 
-void set_shared(Region* static_region, Region* dynamic_region);
-void find_module(const void* kernel);
-void* static_shared_begin();
-size_t static_shared_bytes();
+// Shared memory of the running kernel: `__shared__` variables of its library and the block's dynamic memory.
+void begin_shared(const void* kernel, void* dynamic_memory, size_t dynamic_bytes);
+void poison_shared();
+void end_shared();
 
 void access_memory(uintptr_t address, size_t bytes, Access access, uintptr_t site);
 

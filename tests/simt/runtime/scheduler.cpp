@@ -40,9 +40,8 @@ std::mt19937_64 generator;
 
 void (*thread_body)(const void*) = nullptr;
 const void* thread_closure = nullptr;
-Region static_shared;
-Region dynamic_region;
 std::vector<unsigned char> dynamic_memory;
+void* dynamic_begin = nullptr;
 
 [[noreturn]] void to_scheduler() { _longjmp(scheduler_context, 1); }
 
@@ -78,8 +77,8 @@ void resume(Fiber& fiber) {
 void make_fibers(int count) {
   if (stacks == nullptr) {
     const size_t bytes = max_threads * (stack_bytes + guard_bytes);
-    stacks = static_cast<char*>(mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-                                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+    stacks = static_cast<char*>(
+        mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
     if (stacks == MAP_FAILED) throw std::runtime_error("simt: no memory for the stacks of a block");
     for (int i = 0; i < max_threads; ++i) mprotect(stacks + i * (stack_bytes + guard_bytes), guard_bytes, PROT_NONE);
   }
@@ -108,7 +107,8 @@ Fiber* any_in(State state) {
   Fiber* at_collective = any_in(State::at_collective);
   if (at_collective != nullptr) {
     current = at_collective;
-    std::string what = "a warp collective at " + site_text(current->site) + " is not reached by all lanes of its mask: ";
+    std::string what =
+        "a warp collective at " + site_text(current->site) + " is not reached by all lanes of its mask: ";
     for (int lane = 0; lane < warp_lanes; ++lane) {
       const int other = current->warp() * warp_lanes + lane;
       if (!(current->mask >> lane & 1)) continue;
@@ -120,13 +120,15 @@ Fiber* any_in(State state) {
       }
       if (fiber.mask != current->mask || fiber.kind != current->kind || fiber.site.line != current->site.line) {
         fail_at(what + "thread " + thread_text(other) + " waits at " + site_text(fiber.site) +
-                    (fiber.mask != current->mask ? " with another mask" : ""), 0);
+                    (fiber.mask != current->mask ? " with another mask" : ""),
+                0);
       }
     }
   }
   current = at_barrier;
   fail_at("the barrier at " + site_text(at_barrier->site) + " is not reached by all threads: thread " +
-              thread_text(finished->linear) + " has returned", 0);
+              thread_text(finished->linear) + " has returned",
+          0);
 }
 
 void check_same_barrier() {
@@ -136,7 +138,8 @@ void check_same_barrier() {
     if (site.line == first.site.line && strcmp(site.file, first.site.file) == 0) continue;
     current = pool[i].get();
     fail_at("the barrier at " + site_text(site) + " is not reached by all threads: thread " + thread_text(0) +
-                " waits at " + site_text(first.site), 0);
+                " waits at " + site_text(first.site),
+            0);
   }
 }
 
@@ -165,8 +168,7 @@ void set_up_block(const Index& index) {
   running.block_order.push_back(index);
   running.fenced.push_back(false);
   running.did_global_atomic = false;
-  if (static_shared.bytes > 0) fill_poison(reinterpret_cast<void*>(static_shared.begin), static_shared.bytes);
-  fill_poison(reinterpret_cast<void*>(dynamic_region.begin), dynamic_region.bytes);
+  poison_shared();
   for (int i = 0; i < thread_count; ++i) {
     Fiber& fiber = *pool[i];
     fiber.state = State::ready;
@@ -212,7 +214,7 @@ void run_block(std::vector<int>& order) {
 
 void end_launch() {
   current = nullptr;
-  set_shared(nullptr, nullptr);
+  end_shared();
   ++running.now;
 }
 
@@ -238,7 +240,7 @@ Index block_index() noexcept { return running.block_index; }
 Index block_shape() noexcept { return running.block; }
 Index grid_shape() noexcept { return running.grid; }
 int lane() noexcept { return current->lane(); }
-void* dynamic_shared() { return reinterpret_cast<void*>(dynamic_region.begin); }
+void* dynamic_shared() { return dynamic_begin; }
 void fence() { running.fenced.back() = true; }
 
 bool in_fiber_stacks(uintptr_t address) {
@@ -333,17 +335,14 @@ void run_grid(const void* kernel, Index grid, Index block, size_t shared_bytes, 
   make_fibers(thread_count);
   thread_body = body;
   thread_closure = closure;
-  find_module(kernel);
   define_what_the_host_wrote();
 
   // 16 bytes of alignment and not more, as CUDA promises; the slack around the region belongs to nothing.
   constexpr size_t slack = 4096;
   dynamic_memory.assign(shared_bytes + 2 * slack + 256, 0);
   const auto memory = reinterpret_cast<uintptr_t>(dynamic_memory.data());
-  dynamic_region = Region{((memory + slack + 127) & ~uintptr_t{127}) + 16, shared_bytes, Space::shared, false, {}, {}};
-  static_shared = Region{reinterpret_cast<uintptr_t>(static_shared_begin()), static_shared_bytes(), Space::shared,
-                         false, {}, {}};
-  set_shared(&static_shared, &dynamic_region);
+  dynamic_begin = reinterpret_cast<void*>(((memory + slack + 127) & ~uintptr_t{127}) + 16);
+  begin_shared(kernel, dynamic_begin, shared_bytes);
 
   running.kernel = kernel;
   running.grid = grid;

@@ -49,14 +49,14 @@ struct Fiber {
 struct Launch {
   const void* kernel = nullptr;
   Index grid{}, block{}, block_index{};
-  Time now = 1;            // never goes back, so that records of earlier launches stay older
+  Time now = 1;  // never goes back, so that records of earlier launches stay older
   Time launch_began = 1;
   Time block_began = 1;
   Time last_barrier = 1;
-  std::vector<Time> block_starts;   // in the order in which the blocks ran
+  std::vector<Time> block_starts;  // in the order in which the blocks ran
   std::vector<Index> block_order;
-  std::vector<bool> fenced;         // the block has called __threadfence
-  bool did_global_atomic = false;   // the running block
+  std::vector<bool> fenced;        // the block has called __threadfence
+  bool did_global_atomic = false;  // the running block
 };
 
 extern Fiber* current;

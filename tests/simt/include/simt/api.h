@@ -1,5 +1,5 @@
-// The host functions of the CUDA runtime that launching code needs. The "device" has few multiprocessors, so that
-// kernels which fill the machine once and loop do loop here.
+// The host functions of the CUDA runtime that launching code needs. The "device" has one multiprocessor, so that
+// kernels which fill the machine once and then loop do loop here.
 #pragma once
 
 #include <cstddef>
@@ -23,7 +23,9 @@ enum cudaFuncAttribute {
   cudaFuncAttributePreferredSharedMemoryCarveout,
 };
 
-inline const char* cudaGetErrorString(cudaError_t status) { return status == cudaSuccess ? "no error" : "invalid value"; }
+inline const char* cudaGetErrorString(cudaError_t status) {
+  return status == cudaSuccess ? "no error" : "invalid value";
+}
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 inline cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
 
@@ -32,7 +34,7 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
     case cudaDevAttrMaxThreadsPerBlock: *value = 1024; break;
     case cudaDevAttrMaxSharedMemoryPerBlock: *value = 48 * 1024; break;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = 99 * 1024; break;
-    case cudaDevAttrMultiProcessorCount: *value = 3; break;
+    case cudaDevAttrMultiProcessorCount: *value = 1; break;
     case cudaDevAttrMaxSharedMemoryPerMultiprocessor: *value = 100 * 1024; break;
     case cudaDevAttrComputeCapabilityMajor: *value = 8; break;
     case cudaDevAttrComputeCapabilityMinor: *value = 0; break;

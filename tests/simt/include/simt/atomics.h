@@ -1,4 +1,5 @@
-// Atomic instructions. Threads switch only where they wait, so plain arithmetic is atomic; the bench records the access.
+// Atomic instructions. Threads switch only where they wait, so plain arithmetic is atomic; the bench records the
+// access.
 #pragma once
 
 #include <cstdint>
@@ -34,7 +35,7 @@ SIMT_ATOMIC(atomicAdd, old + value)
 SIMT_ATOMIC(atomicSub, old - value)
 SIMT_ATOMIC(atomicMin, value < old ? value : old)
 SIMT_ATOMIC(atomicMax, value > old ? value : old)
-SIMT_ATOMIC(atomicAnd, old & value)
+SIMT_ATOMIC(atomicAnd, old& value)
 SIMT_ATOMIC(atomicOr, old | value)
 SIMT_ATOMIC(atomicXor, old ^ value)
 SIMT_ATOMIC(atomicExch, value)

@@ -31,18 +31,18 @@ struct alignas(4) Float16Pair {
   Float16<Format> x, y;
 };
 
-#define SIMT_FLOAT16_OPERATOR(symbol)                                                                             \
-  template <class F>                                                                                              \
-  inline Float16<F> operator symbol(Float16<F> a, Float16<F> b) {                                                 \
-    return Float16<F>(static_cast<float>(a) symbol static_cast<float>(b));                                        \
-  }                                                                                                               \
-  template <class F>                                                                                              \
-  inline Float16<F>& operator symbol##=(Float16<F>& a, Float16<F> b) {                                            \
-    return a = a symbol b;                                                                                        \
-  }                                                                                                               \
-  template <class F>                                                                                              \
-  inline Float16Pair<F> operator symbol(Float16Pair<F> a, Float16Pair<F> b) {                                     \
-    return {a.x symbol b.x, a.y symbol b.y};                                                                      \
+#define SIMT_FLOAT16_OPERATOR(symbol)                                         \
+  template <class F>                                                          \
+  inline Float16<F> operator symbol(Float16<F> a, Float16<F> b) {             \
+    return Float16<F>(static_cast<float>(a) symbol static_cast<float>(b));    \
+  }                                                                           \
+  template <class F>                                                          \
+  inline Float16<F>& operator symbol## = (Float16<F> & a, Float16<F> b) {     \
+    return a = a symbol b;                                                    \
+  }                                                                           \
+  template <class F>                                                          \
+  inline Float16Pair<F> operator symbol(Float16Pair<F> a, Float16Pair<F> b) { \
+    return {a.x symbol b.x, a.y symbol b.y};                                  \
   }
 SIMT_FLOAT16_OPERATOR(+)
 SIMT_FLOAT16_OPERATOR(-)
@@ -52,14 +52,14 @@ SIMT_FLOAT16_OPERATOR(/)
 }  // namespace simt
 
 // The named arithmetic of both formats.
-#define SIMT_FLOAT16_FUNCTION(name, symbol)                                                     \
-  template <class F>                                                                            \
-  inline simt::Float16<F> name(simt::Float16<F> a, simt::Float16<F> b) {                        \
-    return a symbol b;                                                                          \
-  }                                                                                             \
-  template <class F>                                                                            \
-  inline simt::Float16Pair<F> name##2(simt::Float16Pair<F> a, simt::Float16Pair<F> b) {         \
-    return a symbol b;                                                                          \
+#define SIMT_FLOAT16_FUNCTION(name, symbol)                                             \
+  template <class F>                                                                    \
+  inline simt::Float16<F> name(simt::Float16<F> a, simt::Float16<F> b) {                \
+    return a symbol b;                                                                  \
+  }                                                                                     \
+  template <class F>                                                                    \
+  inline simt::Float16Pair<F> name##2(simt::Float16Pair<F> a, simt::Float16Pair<F> b) { \
+    return a symbol b;                                                                  \
   }
 SIMT_FLOAT16_FUNCTION(__hadd, +)
 SIMT_FLOAT16_FUNCTION(__hsub, -)

@@ -11,7 +11,7 @@
 #include "runtime.h"
 
 // CUDA declares these in the global namespace.
-#define SIMT_MIN_MAX(T)                                    \
+#define SIMT_MIN_MAX(T)                                      \
   inline constexpr T min(T a, T b) { return b < a ? b : a; } \
   inline constexpr T max(T a, T b) { return a < b ? b : a; }
 SIMT_MIN_MAX(int)
@@ -117,15 +117,15 @@ inline void __nanosleep(unsigned) {}
 #define __assume(condition) static_cast<void>(0)
 
 // Loads and stores with a cache hint are plain ones.
-#define SIMT_CACHED_LOAD(name)               \
-  template <class T>                         \
-  inline T name(const T* address) {          \
-    return *address;                         \
+#define SIMT_CACHED_LOAD(name)      \
+  template <class T>                \
+  inline T name(const T* address) { \
+    return *address;                \
   }
-#define SIMT_CACHED_STORE(name)              \
-  template <class T>                         \
-  inline void name(T* address, T value) {    \
-    *address = value;                        \
+#define SIMT_CACHED_STORE(name)           \
+  template <class T>                      \
+  inline void name(T* address, T value) { \
+    *address = value;                     \
   }
 SIMT_CACHED_LOAD(__ldg)
 SIMT_CACHED_LOAD(__ldca)

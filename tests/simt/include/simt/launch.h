@@ -14,7 +14,8 @@
 #define __grid_constant__
 // One copy a thread of the host, in one block of memory whose place the bench knows; dynamic shared memory comes from
 // SSLFAST_DYNAMIC_SHARED. "constinit": shared variables have no constructors, so none may be called for them.
-#define __shared__ static constinit thread_local
+// Each begins at a multiple of 64 KiB, more than a block has, so that what lies past its end belongs to no variable.
+#define __shared__ __attribute__((aligned(65536))) static constinit thread_local
 
 #define threadIdx (::simt::thread_index())
 #define blockIdx (::simt::block_index())
@@ -36,8 +37,9 @@ inline void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t 
   shared_anchor = 1;
   auto thread = [&]() SIMT_UNCHECKED { kernel(arguments...); };
   using Thread = decltype(thread);
-  run_grid(reinterpret_cast<const void*>(kernel), {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, shared_bytes,
-           +[](const void* closure) SIMT_UNCHECKED { (*static_cast<const Thread*>(closure))(); }, &thread);
+  run_grid(
+      reinterpret_cast<const void*>(kernel), {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, shared_bytes,
+      +[](const void* closure) SIMT_UNCHECKED { (*static_cast<const Thread*>(closure))(); }, &thread);
 }
 
 }  // namespace simt

@@ -95,15 +95,15 @@ SIMT_UNCHECKED inline T reduce(unsigned mask, T value, Site site, const Combine&
 
 }  // namespace simt
 
-#define SIMT_REDUCE(name, expression)                                                                  \
-  template <class T>                                                                                   \
-  SIMT_UNCHECKED inline T __reduce_##name##_sync(unsigned mask, T value, SIMT_SITE) {                  \
+#define SIMT_REDUCE(name, expression)                                                                           \
+  template <class T>                                                                                            \
+  SIMT_UNCHECKED inline T __reduce_##name##_sync(unsigned mask, T value, SIMT_SITE) {                           \
     return simt::reduce(mask, value, site, [](T a, T b) SIMT_UNCHECKED { return static_cast<T>(expression); }); \
   }
 SIMT_REDUCE(add, static_cast<unsigned>(a) + static_cast<unsigned>(b))
 SIMT_REDUCE(min, a < b ? a : b)
 SIMT_REDUCE(max, a > b ? a : b)
-SIMT_REDUCE(and, a & b)
+SIMT_REDUCE(and, a& b)
 SIMT_REDUCE(or, a | b)
 SIMT_REDUCE(xor, a ^ b)
 

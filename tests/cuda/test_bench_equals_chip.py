@@ -1,0 +1,94 @@
+"""The SIMT bench against the chip: its own example kernels, compiled by nvcc, give what the bench says they give.
+
+Warp collectives, intrinsics, 16-bit types, atomics, shared memory, tensor-core fragments, ldmatrix and cp.async.
+"""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from simt import bench
+
+pytestmark = pytest.mark.cuda
+
+# nvcc compiles the kernels for the CUDA key; the schemas are defined here.
+SCHEMAS = """
+#include <torch/csrc/stable/library.h>
+STABLE_TORCH_LIBRARY_FRAGMENT(sslfast, library) {
+  library.def("example(str name, Tensor input, int[] sizes, ScalarType dtype) -> Tensor");
+  library.def("example_product(str path, Tensor a, Tensor b) -> Tensor");
+}
+"""
+
+
+def build(folder: Path, architecture: str) -> Path:
+    """A library with the example kernels for `architecture`, such as "sm_90a"."""
+    schemas = folder / "schemas.cu"
+    schemas.write_text(SCHEMAS)
+    library = folder / "examples.so"
+    torch_folder = Path(torch.__file__).parent
+    sources = [schemas, *(bench.HERE / "kernels" / name for name in ("examples.cu", "tensor_core.cu"))]
+    command = [
+        *("nvcc", "-std=c++17", "-O2", "--expt-relaxed-constexpr", f"-arch={architecture}", "-shared"),
+        *("-Xcompiler", "-fPIC", "-DSSLFAST_CUDA_LIBRARY", "-DTORCH_TARGET_VERSION=0x020b000000000000"),
+        *(f"-I{bench.ROOT}", "-isystem", str(torch_folder / "include"), f"-L{torch_folder / 'lib'}", "-ltorch_cpu"),
+        *(str(source) for source in sources),
+        *("-o", str(library)),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return library
+
+
+@pytest.fixture(scope="module")
+def chip(tmp_path_factory):
+    """Calls an example on the GPU and brings the result back."""
+    if shutil.which("nvcc") is None:
+        if os.environ.get("SSLFAST_REQUIRE_CUDA") == "1":
+            pytest.fail("SSLFAST_REQUIRE_CUDA=1, but nvcc is not on the PATH")
+        pytest.skip("nvcc is not on the PATH")
+    major, minor = torch.cuda.get_device_capability()
+    torch.ops.load_library(build(tmp_path_factory.mktemp("examples"), f"sm_{major}{minor}{'a' if major >= 9 else ''}"))
+
+    def call(name, *args):
+        moved = [value.cuda() if isinstance(value, torch.Tensor) else value for value in args]
+        return getattr(torch.ops.sslfast, name)(*moved).cpu()
+
+    return call
+
+
+NORMAL = torch.randn(1000, generator=torch.Generator().manual_seed(0))
+INTEGERS = torch.randint(-(2**31), 2**31 - 1, (60,), generator=torch.Generator().manual_seed(0)).int()
+EXACT = {
+    "transpose": (NORMAL[:999].view(27, 37), [37, 27], torch.float32),
+    "vectorised": (NORMAL, [1000], torch.float32),
+    "histogram": ((NORMAL * 20).abs().byte(), [16], torch.int32),
+    "collectives": (torch.arange(3, 35, dtype=torch.int32) % 19, [18, 32], torch.int32),
+    "integer_intrinsics": (INTEGERS, [60, 9], torch.int32),
+    "round_trip": (torch.cat([NORMAL * 100, NORMAL * 1e-7]), [2000, 4], torch.float32),
+    "block_sum": ((NORMAL * 10).round(), [4], torch.float32),
+}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_same_bits(name, chip):
+    x, sizes, dtype = EXACT[name]
+    assert torch.equal(chip("example", name, x, sizes, dtype), bench.call("example", name, x, sizes, dtype)[0])
+
+
+def test_products_in_shared_memory(chip):
+    x = NORMAL[:900].view(30, 30)
+    arguments = ("example", "square", x, [30, 30], torch.float32)
+    torch.testing.assert_close(chip(*arguments), bench.call(*arguments)[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("path", ["k16", "k8", "shared"])
+def test_tensor_cores(path, dtype, chip):
+    """float32 is the TF32 product, whatever the path. The chip rounds its sums towards zero."""
+    a, b = NORMAL[:512].view(16, 32).to(dtype), NORMAL[512:768].view(32, 8).to(dtype)
+    arguments = ("example_product", path, a, b)
+    torch.testing.assert_close(chip(*arguments), bench.call(*arguments)[0], rtol=1e-5, atol=1e-5)

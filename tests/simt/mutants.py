@@ -1,0 +1,127 @@
+"""The proof that the bench guards the kernels: each is broken on purpose, and a test must fail.
+
+    python tests/simt/mutants.py [kernel …]
+
+puts one bug at a time (a wrong index, a missing barrier, a missing tail guard) into a copy of a kernel's source, builds
+the bench with it and runs the tests of that kernel. It prints which test failed and why, and exits with 1 when a mutant
+survives.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from simt import bench
+
+FOLDER = bench.ROOT / "build" / "simt_mutants"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One bug in csrc/ops/cuda/<kernel>_kernel.cu: `before` occurs once there and becomes `after`."""
+
+    kernel: str
+    kind: str
+    before: str
+    after: str
+
+    @property
+    def source(self) -> Path:
+        return bench.ROOT / "csrc" / "ops" / "cuda" / f"{self.kernel}_kernel.cu"
+
+    def text(self) -> str:
+        """The broken source."""
+        source = self.source.read_text()
+        count = source.count(self.before)
+        assert count == 1, f"{self.kernel}: {self.before!r} occurs {count} times; adapt the table of mutants"
+        return source.replace(self.before, self.after)
+
+
+def without_barrier(kernel: str, context: str) -> Mutant:
+    """Takes the barrier out of `context`."""
+    return Mutant(kernel, "missing barrier", context, context.replace("__syncthreads();", ";"))
+
+
+MUTANTS = [
+    Mutant("augment_params", "wrong index", "args.index[b]", "args.index[b + 1]"),
+    Mutant("augment_params", "wrong index", "args.sizes[2 * b + 1]", "args.sizes[2 * b]"),
+    Mutant("augment_params", "missing tail guard", "if (b >= args.count) return;", ""),
+    Mutant("augment", "wrong index", "view.front[c * view.pixels + p] = bicubic", "view.front[c * p + p] = bicubic"),
+    Mutant("augment", "wrong index", "row[j * args.channels]", "row[(j + 1) * args.channels]"),
+    Mutant("augment", "wrong index", "partial[threadIdx.x / 32] = value", "partial[threadIdx.x / 16] = value"),
+    Mutant("augment", "wrong index", "out + c * args.stride_channel", "out + (c + 1) * args.stride_channel"),
+    without_barrier("augment", "rotation_of(view.params, height, width);\n  __syncthreads();"),
+    without_barrier("augment", "partial[threadIdx.x / 32] = value;\n  __syncthreads();"),
+    without_barrier("augment", "const int step = horizontal ? 1 : width;\n  __syncthreads();"),
+    without_barrier("augment", "height = view.args.height, width = view.args.width;\n  __syncthreads();"),
+    without_barrier("augment", "store<T>(view, valid);\n    __syncthreads();"),
+    Mutant("augment", "missing tail guard", "b < args.count; b += gridDim.x", "b <= args.count; b += gridDim.x"),
+    Mutant(
+        "augment",
+        "missing tail guard",
+        "const bool flip = view.params.hflip != 0.0f, mirror = view.params.vflip != 0.0f;\n"
+        "  for (int p = threadIdx.x; p < view.pixels; p += threads) {",
+        "const bool flip = view.params.hflip != 0.0f, mirror = view.params.vflip != 0.0f;\n"
+        "  for (int p = threadIdx.x; p - static_cast<int>(threadIdx.x) < view.pixels; p += threads) {",
+    ),
+    Mutant("nt_xent", "wrong index", "stage.rows[k][y + square * a]", "stage.rows[k][y + square * a + 1]"),
+    Mutant("nt_xent", "wrong index", "[x + square * b] = weight;", "[x + square * b + 2] = weight;"),
+    Mutant("nt_xent", "wrong index", "gradient[row * depth + position]", "gradient[row * depth + position + 1]"),
+    without_barrier("nt_xent", "__syncthreads();  // the stage is still read from the last step"),
+    without_barrier("nt_xent", "    __syncthreads();\n#pragma unroll\n    for (int k = 0; k < depth_step<T>; ++k) {"),
+    without_barrier("nt_xent", "    __syncthreads();\n    const int valid"),
+    Mutant("nt_xent", "missing tail guard", "inside && row_begin + i < rows.count", "inside"),
+    Mutant("nt_xent", "missing tail guard", "inside && column_begin + i < columns.count", "inside"),
+    Mutant("nt_xent", "missing tail guard", "if (x == 0 && row < args.rows) args.lse", "if (x == 0) args.lse"),
+    Mutant("nt_xent", "missing tail guard", "if (row >= rows.count || position >= depth)", "if (position >= depth)"),
+]
+
+
+def test_of(mutant: Mutant) -> tuple[str, str] | None:
+    """The first test that fails with `mutant` built in, and its error; None when it survives."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    broken = FOLDER / mutant.source.name
+    broken.write_text(mutant.text())
+    bench.build(FOLDER, {mutant.source: broken})
+    environment = {**os.environ, "SSLFAST_SIMT_BUILD": str(FOLDER), "OMP_NUM_THREADS": "1"}
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        "-q",
+        str(bench.HERE / "test_kernels.py"),
+        "-k",
+        f"test_kernel and {mutant.kernel}",
+    ]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=bench.ROOT)
+    assert result.returncode in (0, 1), result.stdout + result.stderr
+    failed = re.search(r"FAILED \S*::(\S+)", result.stdout)
+    if failed is None:
+        return None
+    errors = re.findall(r"^E\s+(?:RuntimeError: simt: )?(.*\S)", result.stdout, re.MULTILINE)
+    return failed.group(1), errors[0] if errors else ""
+
+
+def main() -> None:
+    chosen = sys.argv[1:]
+    survived = 0
+    for mutant in MUTANTS:
+        if chosen and mutant.kernel not in chosen:
+            continue
+        killer = test_of(mutant)
+        survived += killer is None
+        print(f"{mutant.kernel} | {mutant.kind} | {mutant.before.strip().splitlines()[-1]}")
+        print(f"    {'SURVIVED' if killer is None else f'{killer[0]}: {killer[1]}'}", flush=True)
+    sys.exit(1 if survived else 0)
+
+
+if __name__ == "__main__":
+    main()
