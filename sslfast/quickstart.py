@@ -10,7 +10,7 @@ from sslfast.report import write_report
 from sslfast.train import TrainConfig, pretrain
 
 
-def quickstart(out: Path = Path("runs/quickstart"), images: int = 4000, epochs: int = 10, seed: int = 0) -> Path:
+def quickstart(out: Path = Path("runs/quickstart"), images: int = 5000, epochs: int = 10, seed: int = 0) -> Path:
     """Pretrains SimCLR on rendered scenes, evaluates it beside a random encoder, and writes the report.
 
     Nothing is downloaded. The classes are used in the evaluation only.
@@ -30,14 +30,16 @@ def quickstart(out: Path = Path("runs/quickstart"), images: int = 4000, epochs: 
     """
     config = TrainConfig(
         method="simclr",
+        method_options={"temperature": 0.1},
         data="shapes",
         backbone="resnet10_narrow",
         limit=images,
         out=str(out),
         epochs=epochs,
-        batch_size=256,
+        # Small batches take many steps in little time.
+        batch_size=64,
         optimizer="sgd",
-        learning_rate=0.12,
+        learning_rate=0.06,
         weight_decay=5e-4,
         warmup_epochs=1,
         seed=seed,

@@ -86,7 +86,7 @@ __global__ void row_overflow(const float* in, float* out, int count, bool broken
   if (i < count) out[i] = tile[threadIdx.x / 32][column];
 }
 
-__device__ __noinline__ void store_at(float* place, int index, float value) { place[index] = value; }
+__device__ void store_at(float* place, int index, float value) { place[index] = value; }
 
 // Through a pointer the compiler does not know the array's extent.
 __global__ void pointer_overflow(const float* in, float* out, int count, bool broken) {

@@ -1,6 +1,7 @@
-"""Tests that need a real GPU: they skip without one, and fail instead where SSLFAST_REQUIRE_CUDA=1 demands it."""
+"""Tests marked `cuda` need a real GPU: they skip without one, and fail instead where SSLFAST_REQUIRE_CUDA=1 demands it."""
 
 import os
+from functools import cache
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from sslfast import _libraries
 
 
+@cache
 def missing_gpu() -> str | None:
     """Why the CUDA kernels cannot run here, or None."""
     if not torch.cuda.is_available():
@@ -16,10 +18,8 @@ def missing_gpu() -> str | None:
     return None if status == "loaded" else f"the CUDA kernels are {status}"
 
 
-@pytest.fixture(autouse=True, scope="session")
-def gpu():
-    reason = missing_gpu()
-    if reason is None:
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("cuda") is None or (reason := missing_gpu()) is None:
         return
     if os.environ.get("SSLFAST_REQUIRE_CUDA") == "1":
         pytest.fail(f"SSLFAST_REQUIRE_CUDA=1, but {reason}")
