@@ -383,6 +383,11 @@ class DINOTransform(Transform):
         channels_last: bool = False,
         **options: Unpack[SharedOptions],
     ) -> None:
+        if not isinstance(gaussian_blur, Sequence) or len(gaussian_blur) != 3:
+            raise UserError(
+                f"gaussian_blur is {gaussian_blur!r}; it must be three probabilities: of the first global, the second "
+                "global and the local views"
+            )
         views = [_with_options(view, 0.5, options, SharedOptions) for view in presets.dino(local_views=1)]
         sizes = (global_crop_size, global_crop_size, local_crop_size)
         scales = (global_crop_scale, global_crop_scale, local_crop_scale)

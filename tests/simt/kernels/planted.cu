@@ -93,6 +93,7 @@ __global__ void pointer_overflow(const float* in, float* out, int count, bool br
   __shared__ float tile[threads];
   const int i = position();
   store_at(tile, static_cast<int>(threadIdx.x) + (broken ? 1 : 0), i < count ? in[i] : 0.0f);
+  __syncthreads();
   if (i < count) out[i] = tile[threadIdx.x];
 }
 
