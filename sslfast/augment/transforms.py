@@ -407,7 +407,10 @@ def _as_image_batch(batch: ImageBatch | Tensor | Sequence[Tensor | numpy.ndarray
             raise UserError(f"batch must be (B, C, H, W) or (B, H, W, C), got shape {tuple(batch.shape)}")
         return ImageBatch.from_dense(_channels_last(batch, "batch"))
     if not isinstance(batch, Sequence):
-        raise UserError(f"batch must be an ImageBatch, a uint8 tensor or a list of images, got {type(batch).__name__}")
+        raise UserError(
+            f"batch must be an ImageBatch, a uint8 tensor or a list of images, got {type(batch).__name__}; "
+            "make an array of a batch a tensor with torch.from_numpy"
+        )
     images = []
     for position, image in enumerate(batch):
         try:

@@ -76,7 +76,8 @@ class TrainConfig:
         momentum: of sgd and lars; 0.9.
         weight_decay: of everything but biases and normalisation; 5e-4.
         schedule: cosine (to zero), plateau (divide by 10 when 5 epochs did not lower the loss) or constant; cosine.
-        warmup_epochs: epochs of linear warm-up, per step, before a cosine or constant schedule; 0.
+        warmup_epochs: epochs of linear warm-up, per step, before a cosine or constant schedule; 0. A recipe's own is cut
+            to a tenth of the epochs.
         clip_norm: largest norm of the gradient; 0, no clipping.
         precision: 32-true, bf16-mixed or 16-mixed; bf16-mixed on CUDA and 32-true elsewhere.
         compile: compile the method with torch.compile; off.
@@ -154,6 +155,9 @@ def resolve(config: TrainConfig, saved: TrainConfig | None = None) -> TrainConfi
     if given.get("schedule") == "plateau":
         recipe.pop("warmup_epochs", None)  # it goes with the recipe's own schedule
     values = {**DEFAULTS, "out": f"runs/{given['method'].replace(':', '.')}", **recipe, **given}
+    if "warmup_epochs" in recipe and "warmup_epochs" not in given:
+        # A recipe is written for long runs; a short one must not be all warm-up.
+        values["warmup_epochs"] = min(recipe["warmup_epochs"], values["epochs"] / 10)
     values.setdefault("precision", "bf16-mixed" if _on_cuda(values["device"]) else "32-true")
     return _checked(TrainConfig(**values))
 

@@ -63,6 +63,12 @@ def test_a_wrong_value_names_the_field_and_the_cure(tiny, changes, message):
         resolve(tiny(**changes))
 
 
+@pytest.mark.parametrize(("epochs", "warmup"), [(1000, 10), (50, 5), (3, 0.3)])
+def test_a_recipes_warmup_is_cut_to_a_tenth_of_a_short_run(epochs, warmup):
+    assert resolve(TrainConfig(method="simclr", data="shapes", epochs=epochs)).warmup_epochs == pytest.approx(warmup)
+    assert resolve(TrainConfig(method="simclr", data="shapes", epochs=epochs, warmup_epochs=20)).warmup_epochs == 20
+
+
 def test_method_and_data_are_asked_for():
     with pytest.raises(UserError, match=r"no method given; set --method to one of: .*simclr"):
         resolve(TrainConfig(data="shapes"))
