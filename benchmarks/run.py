@@ -37,6 +37,7 @@ PEERS = {  # name of the contender -> distribution on the package index
     "pytorch": "torch",
 }
 LEAST_CALLS = 5
+TABLE_WIDTH = 130
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -105,6 +106,7 @@ def run_suite(
     torch.set_num_threads(threads)
 
     console = Console()
+    console.width = max(console.width, TABLE_WIDTH)  # whole rows in a pipe or file, too
     facts = machine.describe(device, threads)
     floor = machine.measure_floor(device)
     console.print(
@@ -151,7 +153,8 @@ def measure(
             rows.append(row | {"skipped": f"{error}; `pip install 'sslfast[compare]'` brings the peers"})
             continue
         call()
-        peak = machine.peak_extra_bytes(call, setup.device)
+        # The memory of worker processes is not this process's.
+        peak = None if "workers" in name else machine.peak_extra_bytes(call, setup.device)
         version = importlib.metadata.version(PEERS.get(library, library))
         rows.append(row | {"version": version, "peak_extra_bytes": peak, "floor_seconds": least})
         calls.append(call)
@@ -181,25 +184,22 @@ def _in_turn(calls: list[Callable[[], object]], device: str, seconds: float) -> 
 def table(case: Case, rows: list[dict[str, Any]]) -> Table:
     """The rows of a case beside each other; sslfast is the first."""
     view = Table(title=f"{case.op}: {case.name}", title_justify="left")
-    for heading in ("library", "version"):
-        view.add_column(heading)
-    for heading in ("time", "quartiles", f"{case.unit}/s", "extra memory", "sslfast is faster by", "of the floor"):
-        view.add_column(heading, justify="right")
+    view.add_column("library", no_wrap=True)
+    for heading in ("median (quartiles), ms", f"{case.unit}/s", "extra memory", "sslfast is faster by", "of the floor"):
+        view.add_column(heading, justify="right", no_wrap=True)
     ours = next((row["seconds"] for row in rows if row["contender"] == "sslfast" and "seconds" in row), None)
     for row in rows:
         if "skipped" in row:
             view.add_row(row["contender"], "not installed")
             continue
-        ratio = "" if row["contender"] == "sslfast" or not ours else f"{row['seconds'] / ours:.1f} x"
+        median, first, third = (1e3 * row[name] for name in ("seconds", "seconds_q1", "seconds_q3"))
         peak, least = row["peak_extra_bytes"], row["floor_seconds"]
         view.add_row(
-            row["contender"],
-            row["version"],
-            f"{row['seconds'] * 1e3:.2f} ms",
-            f"{row['seconds_q1'] * 1e3:.2f} to {row['seconds_q3'] * 1e3:.2f}",
-            f"{row['per_second']:,.0f}",
-            "unknown" if peak is None else f"{peak / 2**20:.1f} MiB",
-            ratio,
+            f"{row['contender']} ({row['version']})",
+            f"{median:.2f} ({first:.2f} to {third:.2f})",
+            f"{row['per_second']:,.{0 if row['per_second'] >= 100 else 2}f}",
+            "" if peak is None else f"{peak / 2**20:.1f} MiB",
+            "" if row["contender"] == "sslfast" or not ours else f"{row['seconds'] / ours:.1f} x",
             f"{100 * least / row['seconds']:.1f} %" if least else "",
         )
     return view

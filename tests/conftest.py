@@ -1,4 +1,4 @@
-"""Tests marked `cuda` need a real GPU: they skip without one, and fail instead where SSLFAST_REQUIRE_CUDA=1 demands it."""
+"""Tests marked `cuda` need a real GPU: they skip without one, or fail where SSLFAST_REQUIRE_CUDA=1 demands it."""
 
 import os
 from functools import cache

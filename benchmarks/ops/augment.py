@@ -140,6 +140,8 @@ def _albumentations(spec: ViewSpec) -> Transform:
     import cv2
     from albumentations.pytorch import ToTensorV2
 
+    cv2.setNumThreads(torch.get_num_threads())
+
     def jitter_range(strength: float) -> tuple[float, float]:
         return (max(0.0, 1.0 - strength), 1.0 + strength)
 

@@ -68,14 +68,15 @@ def _local_size(size: int, local_size: int | None) -> int:
     return local_size if local_size is not None else max(1, round(size * 96 / 224))
 
 
-def simclr(size: int = 224, strength: float | None = None) -> list[ViewSpec]:
+def simclr(size: int = 224, strength: float | None = None, smallest_crop: float = 0.08) -> list[ViewSpec]:
     """SimCLR's two views (Chen et al. 2020, appendix A; CIFAR variant: appendix B.9, strength 0.5 and no blur).
 
     Args:
         size: side of the view in pixels.
         strength: colour distortion strength; 1.0, or 0.5 up to 64 px, when absent.
+        smallest_crop: area of the smallest random-resized-crop, as a fraction of the image.
     """
-    return [_distorted(size, 0.08, _simclr_colour(size, strength), blur=0.5)] * 2
+    return [_distorted(size, smallest_crop, _simclr_colour(size, strength), blur=0.5)] * 2
 
 
 def moco_v1(size: int = 224) -> list[ViewSpec]:

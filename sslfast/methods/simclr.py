@@ -25,6 +25,7 @@ class SimCLR(Method):
         temperature: of the loss, above 0; 0.5 up to 64 px (appendix B.9) and 0.1 above (section 5.1) when absent.
         projection_dim: length of the projection z.
         strength: of the colour distortion; 0.5 up to 64 px and 1.0 above when absent.
+        smallest_crop: area of the smallest random-resized-crop, as a fraction of the image.
     """
 
     recipe = {
@@ -46,8 +47,9 @@ class SimCLR(Method):
         temperature: float | None = None,
         projection_dim: int = 128,
         strength: float | None = None,
+        smallest_crop: float = 0.08,
     ) -> None:
-        super().__init__(backbone, presets.simclr(image_size, strength), seed)
+        super().__init__(backbone, presets.simclr(image_size, strength, smallest_crop), seed)
         self.projector = Projector(backbone.num_features, backbone.num_features, projection_dim)
         if temperature is None:
             temperature = 0.5 if image_size <= presets.SMALL_IMAGE else 0.1

@@ -76,8 +76,8 @@ class TrainConfig:
         momentum: of sgd and lars; 0.9.
         weight_decay: of everything but biases and normalisation; 5e-4.
         schedule: cosine (to zero), plateau (divide by 10 when 5 epochs did not lower the loss) or constant; cosine.
-        warmup_epochs: epochs of linear warm-up, per step, before a cosine or constant schedule; 0. A recipe's own is cut
-            to a tenth of the epochs.
+        warmup_epochs: epochs of linear warm-up, per step, before a cosine or constant schedule; 0. A recipe's own is
+            cut to a tenth of the epochs.
         clip_norm: largest norm of the gradient; 0, no clipping.
         precision: 32-true, bf16-mixed or 16-mixed; bf16-mixed on CUDA and 32-true elsewhere.
         compile: compile the method with torch.compile; off.

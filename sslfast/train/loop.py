@@ -81,7 +81,7 @@ class Loop:
         self.steps = config.epochs * steps_per_epoch
         self.last_step = min(config.max_steps or self.steps, self.steps)
         if config.channels_last:
-            method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            method.to(memory_format=torch.channels_last)  # type: ignore[call-overload, unused-ignore]
             method.multi_view.channels_last = True
         if config.compile:
             method.compile()

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ ROOT = HERE.parents[1]
 SEEDS = (0, 1, 2)
 
 TORCH = Path(torch.__file__).parent
-INCLUDES = f"-I{HERE / 'include'} -I{ROOT} -isystem {TORCH / 'include'}"
+INCLUDES = f"-I{quote(str(HERE / 'include'))} -I{quote(str(ROOT))} -isystem {quote(str(TORCH / 'include'))}"
 PLAIN = f"-std=c++20 -fPIC -fvisibility=hidden -g1 -Wall -Wextra -Wno-unknown-pragmas {INCLUDES}"
 # The compiler reports every load and store to the bench, in place of the sanitizer whose flag this is. -O1 keeps the
 # accesses close to the source; no contraction, so that a product and a sum round as written.
@@ -37,15 +38,16 @@ WATCHED = (
     "-O1 -ffp-contract=off -fsanitize=thread,bounds-strict "
     "-DSSLFAST_CUDA_LIBRARY -DSSLFAST_SIMT -DTORCH_TARGET_VERSION=0x020b000000000000"
 )
-LIBRARY_FLAGS = f"-shared -L{TORCH / 'lib'} -Wl,-rpath,{TORCH / 'lib'} -Wl,-rpath,'$$ORIGIN'"
+TORCH_LIBRARIES = quote(str(TORCH / "lib"))
+LIBRARY_FLAGS = f"-shared -L{TORCH_LIBRARIES} -Wl,-rpath,{TORCH_LIBRARIES} -Wl,-rpath,'$$ORIGIN'"
 
-NINJA = f"""
+NINJA = """
 rule compile
-  command = {os.environ.get("CXX", "g++")} $flags -MMD -MF $out.d -x c++ -c $in -o $out
+  command = g++ $flags -MMD -MF $out.d -x c++ -c $in -o $out
   depfile = $out.d
   deps = gcc
 rule link
-  command = {os.environ.get("CXX", "g++")} $in -o $out $flags
+  command = g++ $in -o $out $flags
 """
 
 
@@ -76,7 +78,8 @@ def build(folder: Path | None = None, replace: Mapping[Path, Path] | None = None
         objects = []
         for source in sources:
             objects.append(f"{name}/{source.name}.o")
-            lines.append(f"build {objects[-1]}: compile {(replace or {}).get(source, source)}\n  flags = {flags}")
+            path = str((replace or {}).get(source, source)).replace(" ", "$ ")
+            lines.append(f"build {objects[-1]}: compile {path}\n  flags = {flags}")
         lines.append(f"build {name}.so: link {' '.join(objects)} {after}\n  flags = {LIBRARY_FLAGS} {link}")
 
     library("libsimt", sorted(HERE.glob("runtime/*.cpp")), f"{PLAIN} -O2", "-lc10 -ldl")

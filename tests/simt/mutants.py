@@ -118,7 +118,7 @@ def main() -> None:
             continue
         killer = test_of(mutant)
         survived += killer is None
-        print(f"{mutant.kernel} | {mutant.kind} | {mutant.before.strip().splitlines()[-1]}")
+        print(f"{mutant.kernel} | {mutant.kind} | {' '.join(mutant.before.split())}")
         print(f"    {'SURVIVED' if killer is None else f'{killer[0]}: {killer[1]}'}", flush=True)
     sys.exit(1 if survived else 0)
 

@@ -13,10 +13,11 @@ UNWRITTEN = "it reads shared memory that no thread of the block has written"
 BUGS = {
     "missing_barrier": f"{UNWRITTEN}|race on shared memory: it reads what thread .* has written at planted.cu",
     "missing_warp_barrier": f"{UNWRITTEN}|race on shared memory: it reads what thread .* has written at planted.cu",
+    "missing_partial_barrier": f"{UNWRITTEN}|race on shared memory: it reads what thread .* has written at planted.cu",
     "missing_second_barrier": "race on shared memory: it (reads|writes)",
     "same_place": "race on shared memory: it writes what thread .* has written",
     "unwritten_shared": UNWRITTEN,
-    "dynamic_shared_too_small": "writes 4 bytes out of bounds, 0 bytes past the end of dynamic shared memory of 256 bytes",
+    "dynamic_shared_too_small": "writes 4 bytes out of bounds, 0 bytes past the end of dynamic shared memory",
     "pointer_overflow": "writes 4 bytes out of bounds, 0 bytes past the end of shared tile of 256 bytes",
     "row_overflow": "index 32 is out of bounds of its array",
     "local_array": r"index \d+ is out of bounds of its array",
@@ -48,6 +49,11 @@ def right_result(bug: str, x: torch.Tensor) -> torch.Tensor:
         return padded.view(4, 32).flip(1).reshape(-1)[: len(x)]
     if bug == "missing_second_barrier":
         return sum(x[step * 64 % len(x) + ((by_lane + 40) % 64) % 32] for step in range(3))[: len(x)]
+    if bug == "missing_partial_barrier":
+        values, lane = x[by_lane % len(x)].view(4, 32), torch.arange(32)
+        across = torch.where(lane < 16, 31 - lane, lane - 16).clamp(min=0)
+        middle = ((lane >= 8) & (lane < 24)).float()
+        return (values[:, lane ^ 15] + middle * values[:, across]).reshape(-1)[: len(x)]
     if bug == "same_place":
         return x[:1].expand(len(x))
     if bug == "unwritten_shared":

@@ -16,6 +16,7 @@ import sys
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from shlex import quote
 
 import torch
 
@@ -26,7 +27,7 @@ FLAGS = [
     *("-std=c++17", "-O3", "--expt-relaxed-constexpr", "-lineinfo", "-fatbin", "-Xptxas", "-v"),
     *(f"-gencode arch=compute_{arch[3:]},code={arch}" for arch in ARCHITECTURES),
     *("-DSSLFAST_CUDA_LIBRARY", "-DTORCH_TARGET_VERSION=0x020b000000000000"),
-    *(f"-I{ROOT}", f"-isystem {Path(torch.__file__).parent / 'include'}"),
+    *(f"-I{quote(str(ROOT))}", "-isystem", quote(str(Path(torch.__file__).parent / "include"))),
 ]
 
 
@@ -117,7 +118,8 @@ def compile_kernels(sources: list[Path], folder: Path = ROOT / "build" / "static
         "  deps = gcc",
     ]
     outputs = [folder / f"{source.stem}.fatbin" for source in sources]
-    lines += [f"build {out.name}: compile {source}" for out, source in zip(outputs, sources, strict=True)]
+    paths = [str(source).replace(" ", "$ ") for source in sources]
+    lines += [f"build {out.name}: compile {path}" for out, path in zip(outputs, paths, strict=True)]
     (folder / "build.ninja").write_text("\n".join(lines) + "\n")
     result = subprocess.run([str(find_tool("ninja")), "-C", str(folder)], capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr

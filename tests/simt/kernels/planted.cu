@@ -39,6 +39,21 @@ __global__ void missing_warp_barrier(const float* in, float* out, int count, boo
   if (i < count) out[i] = tile[threadIdx.x ^ 31];
 }
 
+// Half warps meet, then the middle of the warp: what lane 0 wrote reaches lane 16 through lanes 8 to 15.
+__global__ void missing_partial_barrier(const float* in, float* out, int count, bool broken) {
+  __shared__ float tile[threads];
+  const int i = position(), lane = static_cast<int>(threadIdx.x) % 32;
+  float* warp = tile + threadIdx.x - lane;
+  warp[lane] = in[i % count];
+  __syncwarp(lane < 16 ? 0x0000ffffu : 0xffff0000u);
+  float value = warp[lane ^ 15];
+  if (lane >= 8 && lane < 24) {
+    if (!broken) __syncwarp(0x00ffff00u);
+    value += warp[lane < 16 ? 31 - lane : lane - 16];
+  }
+  if (i < count) out[i] = value;
+}
+
 // Reads what the previous step of the loop needs before every thread has left that step.
 __global__ void missing_second_barrier(const float* in, float* out, int count, bool broken) {
   __shared__ float tile[threads];
@@ -238,6 +253,7 @@ using PlainKernel = void (*)(const float*, float*, int, bool);
 const std::map<std::string, PlainKernel> plain_kernels = {
     PLANTED(missing_barrier),
     PLANTED(missing_warp_barrier),
+    PLANTED(missing_partial_barrier),
     PLANTED(missing_second_barrier),
     PLANTED(same_place),
     PLANTED(unwritten_shared),

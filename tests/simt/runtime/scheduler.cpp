@@ -94,6 +94,8 @@ std::string site_text(const Site& site) {
   return file.substr(file.rfind('/') + 1) + ":" + std::to_string(site.line);
 }
 
+bool same(const Site& a, const Site& b) { return a.line == b.line && strcmp(a.file, b.file) == 0; }
+
 Fiber* any_in(State state) {
   for (int i = 0; i < thread_count; ++i) {
     if (pool[i]->state == state) return pool[i].get();
@@ -118,7 +120,7 @@ Fiber* any_in(State state) {
       if (fiber.state == State::at_barrier) {
         fail_at(what + "thread " + thread_text(other) + " waits at the barrier at " + site_text(fiber.site), 0);
       }
-      if (fiber.mask != current->mask || fiber.kind != current->kind || fiber.site.line != current->site.line) {
+      if (fiber.mask != current->mask || fiber.kind != current->kind || !same(fiber.site, current->site)) {
         fail_at(what + "thread " + thread_text(other) + " waits at " + site_text(fiber.site) +
                     (fiber.mask != current->mask ? " with another mask" : ""),
                 0);
@@ -135,7 +137,7 @@ void check_same_barrier() {
   const Fiber& first = *pool[0];
   for (int i = 1; i < thread_count; ++i) {
     const Site& site = pool[i]->site;
-    if (site.line == first.site.line && strcmp(site.file, first.site.file) == 0) continue;
+    if (same(site, first.site)) continue;
     current = pool[i].get();
     fail_at("the barrier at " + site_text(site) + " is not reached by all threads: thread " + thread_text(0) +
                 " waits at " + site_text(first.site),
@@ -291,8 +293,7 @@ void rendezvous(Collective kind, unsigned mask, const void* operand, size_t byte
     if (!(mask >> lane & 1)) continue;
     const int other = first + lane;
     complete = other < thread_count && pool[other]->state == State::at_collective && pool[other]->mask == mask &&
-               pool[other]->kind == kind && pool[other]->site.line == site.line &&
-               strcmp(pool[other]->site.file, site.file) == 0;
+               pool[other]->kind == kind && same(pool[other]->site, site);
   }
   if (!complete) {
     wait_here();

@@ -1,0 +1,77 @@
+"""The benchmark runner: what it measures, and what it says where it cannot."""
+
+import importlib
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sslfast import bench as command
+from sslfast.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+FLOOR = {"copy_bytes_per_second": 1e9, "matrix_flops_per_second": 1e12}
+
+
+@pytest.fixture
+def runner(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(ROOT))
+    return importlib.import_module("benchmarks.run")
+
+
+def sleeps(seconds: float) -> Callable[[], Callable[[], object]]:
+    return lambda: lambda: time.sleep(seconds)
+
+
+def missing() -> Callable[[], object]:
+    raise ImportError("No module named 'kornia'")
+
+
+def test_rows_hold_times_floor_and_what_is_missing(runner: Any) -> None:
+    contenders = {"sslfast": sleeps(0.002), "pytorch": sleeps(0.02), "kornia": missing, "lightly": sleeps(0.1)}
+    case = runner.Case("op", "case", "views", 10, contenders, least_bytes=1e6, least_flops=1e6)
+    rows = runner.measure(case, runner.Setup("cpu", 1), ("pytorch", "kornia"), 0.0, FLOOR)
+    ours, theirs, absent = rows
+    assert [row["contender"] for row in rows] == ["sslfast", "pytorch", "kornia"]
+    assert ours["calls"] == runner.LEAST_CALLS
+    assert 0.002 <= ours["seconds_q1"] <= ours["seconds"] <= ours["seconds_q3"]
+    assert theirs["seconds"] > 0.02
+    assert ours["per_second"] == pytest.approx(10 / ours["seconds"])
+    assert ours["floor_seconds"] == pytest.approx(1e-3)  # the copy takes longer than the arithmetic
+    assert "compare" in absent["skipped"]
+    assert "seconds" not in absent
+    assert runner.table(case, rows).row_count == 3
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+def test_peak_memory_counts_what_a_call_frees(runner: Any) -> None:
+    machine = importlib.import_module("benchmarks.machine")
+    peak = machine.peak_extra_bytes(lambda: torch.ones(16 << 20).sum(), "cpu")
+    assert peak == pytest.approx(64 << 20, rel=0.1)
+
+
+def test_suite_writes_json(runner: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The suite with small cases in place of the real ones."""
+    threads = torch.get_num_threads()
+    cases = importlib.import_module("benchmarks.ops.contrastive")
+    monkeypatch.setattr(cases, "cases", lambda setup: [cases._case(setup, 8, 16)])
+    monkeypatch.setattr(runner.machine, "measure_floor", lambda device: FLOOR)
+    try:
+        file = command.bench("ops", against=["pytorch"], only=["nt_xent"], seconds=0.0, out=tmp_path / "result.json")
+    finally:
+        torch.set_num_threads(threads)
+    result = json.loads(file.read_text())
+    assert [row["contender"] for row in result["rows"]] == ["sslfast", "pytorch"]
+    assert {"machine", "floor", "torch", "sslfast", "date", "suite"} <= result.keys()
+
+
+def test_without_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sslfast.__file__", str(tmp_path / "site-packages" / "sslfast" / "__init__.py"))
+    with pytest.raises(UserError, match="inside a checkout"):
+        command.bench("ops")
