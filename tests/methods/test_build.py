@@ -171,7 +171,7 @@ def test_own_backbone() -> None:
         ("simclear", {}, "did you mean 'simclr'"),
         ("simclr", {"backbone": "resnet81"}, "did you mean .*'resnet18'"),
         ("simclr", {"temprature": 0.5}, "unknown option 'temprature' of SimCLR; did you mean 'temperature'"),
-        ("simclr", {"zzz": 0.5}, "valid names: projection_dim, strength, temperature"),
+        ("simclr", {"zzz": 0.5}, "valid names: projection_dim, smallest_crop, strength, temperature"),
         ("autoencoder", {"gaussian": 0.1}, "unknown option 'gaussian' of Autoencoder; it has none"),
         ("simclr", {"temperature": "hot"}, "temperature='hot' of SimCLR must be float | None"),
         ("simclr", {"temperature": True}, "temperature=True of SimCLR must be"),
