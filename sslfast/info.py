@@ -51,11 +51,14 @@ def _first_line(target: object) -> str:
 
 def info() -> dict[str, str]:
     """What this sslfast contains and what it finds on this machine: topic -> one line of text."""
-    status, build = _libraries.load(), _host.build_info()
+    try:
+        status, build = _libraries.load(), _host.build_info()
+    except RuntimeError as error:  # SSLFAST_CPU_ISA names what the processor has not
+        raise UserError(str(error)) from error
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "sslfast": f"{sslfast.__version__}, compiled with {build['compiler']}",
-        "CPU kernels": f"{status['_C']}; compiled for {build['isas']}; in use: {cpu_isa()}",
+        "CPU kernels": f"{status['_C']}; compiled for {build['isas']}; in use: {build['active_isa']}",
         "CUDA kernels": f"{status['_C_cuda']}"
         + (f"; compiled for {build['cuda_architectures']} with {build['cuda_compiler']}" if build["cuda"] else ""),
         "processor": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads in use",
@@ -65,15 +68,6 @@ def info() -> dict[str, str]:
         "DALI": next((text for name in DALI if (text := _version(name)) != MISSING), MISSING),
         "Python": f"{platform.python_version()}, {platform.platform()}",
     }
-
-
-def cpu_isa() -> str:
-    """The instruction set of the CPU kernels in use: the best that was compiled and the processor has."""
-    chosen = os.environ.get("SSLFAST_CPU_ISA")
-    if chosen:
-        return f"{chosen} (SSLFAST_CPU_ISA)"
-    processor = torch.backends.cpu.get_cpu_capability().lower()
-    return processor if processor in _host.build_info()["isas"].split() else "baseline"
 
 
 def print_info() -> None:

@@ -9,6 +9,7 @@
 
 #include "csrc/ops/common/philox.h"
 #include "csrc/ops/common/view_fields.h"
+#include "csrc/stable/isa.h"
 
 namespace py = pybind11;
 
@@ -25,12 +26,14 @@ PYBIND11_MODULE(_host, module) {
         info["version"] = SSLFAST_BUILD_VERSION;
         info["compiler"] = SSLFAST_BUILD_COMPILER;
         info["isas"] = SSLFAST_BUILD_ISAS;
+        info["active_isa"] = sslfast::isa_names[static_cast<int>(sslfast::active_isa())];
         info["cuda"] = static_cast<bool>(SSLFAST_BUILD_CUDA);
         info["cuda_architectures"] = SSLFAST_BUILD_CUDA_ARCHITECTURES;
         info["cuda_compiler"] = SSLFAST_BUILD_CUDA_COMPILER;
         return info;
       },
-      "What this build contains: version, compiler, isas, cuda, cuda_architectures, cuda_compiler.");
+      "What this build contains and uses: version, compiler, isas, active_isa, cuda, cuda_architectures, "
+      "cuda_compiler.");
   module.def(
       "philox",
       [](uint64_t key, std::array<uint32_t, 4> counter) {

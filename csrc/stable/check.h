@@ -7,22 +7,14 @@
 #include <cstdint>
 #include <initializer_list>
 #include <sstream>
-#include <stdexcept>
 #include <string>
+
+#include "csrc/stable/error.h"
 
 namespace sslfast {
 
 using Tensor = torch::stable::Tensor;
 using ScalarType = torch::headeronly::ScalarType;
-
-// Throws std::runtime_error (RuntimeError in Python) made of `parts` unless `holds`.
-template <class... Parts>
-inline void check(bool holds, const Parts&... parts) {
-  if (holds) return;
-  std::ostringstream text;
-  (text << ... << parts);
-  throw std::runtime_error(text.str());
-}
 
 inline const char* dtype_name(ScalarType dtype) {
   switch (dtype) {

@@ -10,7 +10,7 @@
 #include <cstdlib>
 #include <string>
 
-#include "csrc/stable/check.h"
+#include "csrc/stable/error.h"
 
 namespace sslfast {
 
