@@ -48,13 +48,12 @@ class Autoencoder(Method):
 
     @torch.no_grad()
     def pictures(self, views: Views) -> dict[str, Tensor]:
-        """Rows `clean`, `noisy` where the input is corrupted, and `reconstruction`, with the batch norms' averages."""
+        """Row `reconstruction`, with the batch norms' averages."""
         was_training = self.training
         self.eval()
         reconstruction = self.reconstruct(views.tensors[-1]).clamp(0.0, 1.0)
         self.train(was_training)
-        noisy = {"noisy": views.tensors[-1]} if len(views.tensors) > 1 else {}
-        return {"clean": views.tensors[0], **noisy, "reconstruction": reconstruction}
+        return {"reconstruction": reconstruction}
 
 
 class DenoisingAutoencoder(Autoencoder):

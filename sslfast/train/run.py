@@ -131,7 +131,8 @@ def write_pictures(method: Method, images: ImageBatch, out: Path) -> None:
     pictures |= {name: [picture] for name, picture in method.pictures(views).items()}
     for name, tensors in pictures.items():
         file = io.BytesIO()
-        grid = make_grid([image for row in tensors for image in visible(row)], nrow=len(tensors[0]), padding=2)
+        tiles = [image for row in tensors for image in visible(row)]
+        grid = make_grid(tiles, nrow=len(tensors[0]), padding=2, pad_value=1.0)
         save_image(grid, file, format="png")
         write_atomically(folder / f"{name}.png", file.getbuffer())
 

@@ -88,6 +88,22 @@ struct Rotation {
   float cosine, sine, center_x, center_y;
 };
 
+// By turns instead of radians: the argument reduction of plain sinf takes local memory on a GPU.
+SSLFAST_SHARED float sine_of_turns(float turns) {
+#if defined(__CUDA_ARCH__)
+  return sinpif(2.0f * turns);
+#else
+  return sinf(6.283185307179586f * turns);
+#endif
+}
+SSLFAST_SHARED float cosine_of_turns(float turns) {
+#if defined(__CUDA_ARCH__)
+  return cospif(2.0f * turns);
+#else
+  return cosf(6.283185307179586f * turns);
+#endif
+}
+
 SSLFAST_SHARED Rotation rotation_of(const AugmentParams& params, int height, int width) {
   // Multiples of 90 degrees are exact, so that they move pixels without blending them.
   const float turns = params.rotation / 90.0f;
@@ -98,9 +114,8 @@ SSLFAST_SHARED Rotation rotation_of(const AugmentParams& params, int height, int
     cosine = k == 0 ? 1.0f : (k == 2 ? -1.0f : 0.0f);
     sine = k == 1 ? 1.0f : (k == 3 ? -1.0f : 0.0f);
   } else {
-    const double radians = static_cast<double>(params.rotation) * 0.017453292519943295;
-    cosine = static_cast<float>(cos(radians));
-    sine = static_cast<float>(sin(radians));
+    cosine = cosine_of_turns(params.rotation / 360.0f);
+    sine = sine_of_turns(params.rotation / 360.0f);
   }
   const float shrink = 1.0f / params.rotation_zoom;
   return {cosine * shrink, sine * shrink, 0.5f * static_cast<float>(width - 1), 0.5f * static_cast<float>(height - 1)};
@@ -250,9 +265,9 @@ SSLFAST_SHARED float normal_noise(int64_t key, uint32_t element) {
   const Philox words = philox(static_cast<uint64_t>(key), element >> 2, noise_gaussian, 0, 0);
   const uint32_t pair = element & 2;
   const float u = (static_cast<float>(words.at(pair) >> 8) + 1.0f) * 0x1p-24f;
-  const float angle = static_cast<float>(words.at(pair + 1) >> 8) * (0x1p-24f * 6.283185307179586f);
+  const float turns = static_cast<float>(words.at(pair + 1) >> 8) * 0x1p-24f;
   const float radius = sqrtf(-2.0f * logf(u));
-  return radius * ((element & 1) ? sinf(angle) : cosf(angle));
+  return radius * ((element & 1) ? sine_of_turns(turns) : cosine_of_turns(turns));
 }
 
 // Value of a pixel after salt-and-pepper and masking noise, which hit all its channels alike.

@@ -66,7 +66,6 @@ __device__ void swap_planes(View& view) {
   float* front = view.front;
   view.front = view.back;
   view.back = front;
-  __syncthreads();
 }
 
 __device__ void rotate(View& view) {
@@ -108,11 +107,10 @@ __device__ void jitter_pixel(const View& view, int p, int step, float gray_mean)
   for (int c = 0; c < view.args.channels; ++c) pixel[c * view.pixels] = blend(pixel[c * view.pixels], other, factor);
 }
 
-// Sum over the block, the same bits in every thread and every run.
+// Sum over the block, the same bits in every thread and every run; a barrier stands between two calls.
 __device__ float block_sum(float value) {
   __shared__ float partial[threads / 32];
   for (int lanes = 16; lanes > 0; lanes /= 2) value += __shfl_xor_sync(0xFFFFFFFFu, value, lanes);
-  __syncthreads();
   if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = value;
   __syncthreads();
   float sum = 0.0f;
@@ -208,7 +206,7 @@ __device__ void store(const View& view, bool valid) {
 }
 
 template <class T>
-__global__ void __launch_bounds__(threads) augment(AugmentArgs args, float* scratch) {
+__global__ void __launch_bounds__(threads, 2) augment(AugmentArgs args, float* scratch) {
   SSLFAST_DYNAMIC_SHARED(float, shared);
   const int64_t pixels = static_cast<int64_t>(args.height) * args.width;
   float* planes = scratch == nullptr ? shared : scratch + blockIdx.x * 2 * pixels * args.channels;

@@ -140,7 +140,6 @@ __global__ void __launch_bounds__(block_threads)
   for (int64_t column_begin = 0; column_begin < columns.count; column_begin += tile) {
     T value[owned][owned];
     similarities(rows, row_begin, columns, column_begin, depth, stage, value);
-    __syncthreads();  // the weights are still read from the last tile
 #pragma unroll
     for (int a = 0; a < owned; ++a) {
       const int64_t row = row_begin + y + square * a;
