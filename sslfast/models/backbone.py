@@ -131,12 +131,7 @@ def build_backbone(name: str, image_size: int = 32, in_channels: int = 3) -> Bac
         if not isinstance(backbone, Backbone):
             raise UserError(f"{name!r} gives a {type(backbone).__name__}; it must give an sslfast.models.Backbone")
         return backbone
-    if name not in _timm_names():
-        valid = [*registry.BACKBONES, *_timm_names()]
-        hint = registry.nearest(name, valid)
-        if not hint.startswith("did you mean"):  # the names of timm would fill pages
-            hint = "valid names: " + ", ".join(registry.BACKBONES) + ", or any in timm.list_models()"
-        raise UserError(f"unknown backbone {name!r}; {hint}")
+    check_backbone_name(name)
     # Only networks with tokens or windows of fixed places take the image's size as an argument.
     sized = {"img_size": image_size} if get_pretrained_cfg_value(name, "fixed_input_size") else {}
     try:
@@ -149,6 +144,16 @@ def build_backbone(name: str, image_size: int = 32, in_channels: int = 3) -> Bac
     if isinstance(network, ResNet) and isinstance(network.conv1, nn.Conv2d) and image_size <= SMALL_IMAGE:
         cifar_stem(network)
     return TimmBackbone(network, image_size, in_channels)
+
+
+def check_backbone_name(name: str) -> None:
+    """Raises UserError, with the nearest names, unless `build_backbone` knows `name`."""
+    if name in registry.BACKBONES or ":" in name or name in _timm_names():
+        return
+    hint = registry.nearest(name, sorted({*registry.BACKBONES, *_timm_names()}))
+    if not hint.startswith("did you mean"):  # the names of timm would fill pages
+        hint = "valid names: " + ", ".join(registry.BACKBONES) + ", or any in timm.list_models()"
+    raise UserError(f"unknown backbone {name!r}; {hint}")
 
 
 @cache

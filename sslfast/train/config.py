@@ -13,6 +13,7 @@ import yaml
 
 from sslfast import __version__, registry
 from sslfast.errors import UserError
+from sslfast.models.backbone import check_backbone_name
 
 CONFIG_FILE = "config.yaml"
 
@@ -26,6 +27,7 @@ DEFAULTS: dict[str, Any] = {
     "data_options": {},
     "limit": 0,
     "on_error": "raise",
+    "loader": "memory",
     "backbone": "resnet18",
     "image_size": 32,
     "epochs": 200,
@@ -49,7 +51,7 @@ DEFAULTS: dict[str, Any] = {
 }
 
 # Where and how long a run computes may change when it is resumed; anything else would make it another run.
-FREE_ON_RESUME = ("root", "out", "device", "devices", "nodes", "max_steps", "checkpoint_every")
+FREE_ON_RESUME = ("root", "loader", "out", "device", "devices", "nodes", "max_steps", "checkpoint_every")
 
 
 @dataclass
@@ -65,6 +67,8 @@ class TrainConfig:
         data_options: the source's own options.
         limit: train on the first so many images, which hold all classes (every source sees to that); 0, all.
         on_error: a corrupt image ends the run ("raise"), or is left out and counted ("skip"); "raise".
+        loader: keep the decoded data set in the device's memory ("memory"), or decode image files as they are needed
+            ("dali"), for sets that do not fit; "memory".
         backbone: a name of `sslfast list backbones`, or of a timm model; "resnet18".
         image_size: side of the views in pixels, 32; images of other sizes are scaled, smaller ones up.
         out: the run folder; "runs/<method>".
@@ -98,6 +102,7 @@ class TrainConfig:
     data_options: dict[str, Any] = LATER
     limit: int = LATER
     on_error: Literal["raise", "skip"] = LATER
+    loader: Literal["memory", "dali"] = LATER
     backbone: str = LATER
     image_size: int = LATER
     out: str = LATER
@@ -140,6 +145,8 @@ def resolve(config: TrainConfig, saved: TrainConfig | None = None) -> TrainConfi
         if name not in given:
             kind = registry.TABLES["methods" if name == "method" else "data"]
             raise UserError(f"no {name} given; set --{name} to one of: {', '.join(kind)}")
+    registry.resolve("data", given["data"])
+    check_backbone_name(given.get("backbone", DEFAULTS["backbone"]))
     recipe = dict(registry.resolve("methods", given["method"]).recipe)
     known = {field.name for field in fields(TrainConfig)}
     for name in recipe.keys() - known:
