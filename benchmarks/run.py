@@ -24,17 +24,28 @@ from rich.table import Table
 
 from benchmarks import machine
 from sslfast.errors import UserError
+from sslfast.info import DALI
 from sslfast.registry import nearest
 
 SUITES = {
-    "ops": {"augment": "benchmarks.ops.augment", "nt_xent": "benchmarks.ops.contrastive"},
+    "ops": {
+        "augment": "benchmarks.ops.augment",
+        "nt_xent": "benchmarks.ops.contrastive",
+        "lab": "benchmarks.ops.lab",
+        "patch_grid": "benchmarks.ops.patch_grid",
+    },
+    "data": {"photos": "benchmarks.data.photos"},
+    "train": {"simclr": "benchmarks.train.simclr"},
 }
 PEERS = {  # name of the contender -> distribution on the package index
     "lightly": "lightly",
     "kornia": "kornia",
     "torchvision": "torchvision",
     "albumentations": "albumentations",
+    "opencv": "opencv-python-headless",
+    "scikit-image": "scikit-image",
     "pytorch": "torch",
+    "dali": next((name for name in DALI if any(importlib.metadata.distributions(name=name))), DALI[0]),
 }
 LEAST_CALLS = 5
 TABLE_WIDTH = 130

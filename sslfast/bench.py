@@ -24,7 +24,8 @@ def bench(
     """Measures a suite beside other libraries on the same inputs, prints the table and writes it as JSON.
 
     Args:
-        suite: which measurements; `ops` measures the augmentation and the contrastive loss.
+        suite: which measurements; `ops` measures the compiled operations, `data` the way from JPEG files to views,
+            `train` whole pretraining steps.
         against: libraries to compare with; all that are installed when empty.
         only: operations to measure; all of the suite when empty.
         images: folder of pictures to measure with; the embedded shapes when absent.

@@ -1,6 +1,7 @@
 """What exists, by name: plain dictionaries `name -> "module:attribute"`, imported when first used.
 
-Adding a method, source, protocol, backbone, preset or loss is one file in its room and one line here.
+Adding a method, source, protocol, backbone or preset is one file in its room and one line here; a loss or an op has its
+line in the `__init__` of its room.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ from sslfast.errors import UserError
 
 METHODS = {
     "simclr": "sslfast.methods.simclr:SimCLR",
+    "moco": "sslfast.methods.moco:MoCo",
+    "byol": "sslfast.methods.byol:BYOL",
+    "simsiam": "sslfast.methods.simsiam:SimSiam",
+    "supcon": "sslfast.methods.supcon:SupCon",
     "rotation": "sslfast.methods.rotation:Rotation",
     "autoencoder": "sslfast.methods.autoencoder:Autoencoder",
     "denoising_autoencoder": "sslfast.methods.autoencoder:DenoisingAutoencoder",
@@ -22,6 +27,7 @@ SOURCES = {
     "shapes": "sslfast.data.sources.shapes:Shapes",
     "cifar10": "sslfast.data.sources.cifar10:CIFAR10",
     "folder": "sslfast.data.sources.folder:Folder",
+    "webdataset": "sslfast.data.sources.webdataset:WebDataset",
 }
 
 PROTOCOLS = {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "csrc/host/permutations.h"
 #include "csrc/ops/common/philox.h"
 #include "csrc/ops/common/view_fields.h"
 #include "csrc/stable/isa.h"
@@ -16,7 +17,8 @@ namespace py = pybind11;
 #define SSLFAST_NAME(name) #name,
 
 PYBIND11_MODULE(_host, module) {
-  module.doc() = "What is not a tensor op: build information, the names of the augmentation's columns, Philox.";
+  module.doc() =
+      "What is not a tensor op: build information, the names of the augmentation's columns, Philox, permutations.";
   module.attr("AUGMENT_COLUMNS") = py::tuple(py::cast(std::vector<std::string>{SSLFAST_AUGMENT_COLUMNS(SSLFAST_NAME)}));
   module.attr("VIEW_FIELDS") = py::tuple(py::cast(std::vector<std::string>{SSLFAST_VIEW_FIELDS(SSLFAST_NAME)}));
   module.def(
@@ -41,4 +43,6 @@ PYBIND11_MODULE(_host, module) {
         return std::array<uint32_t, 4>{out.word[0], out.word[1], out.word[2], out.word[3]};
       },
       py::arg("key"), py::arg("counter"), "Philox4x32-10: four 32-bit words from a 64-bit key and a 128-bit counter.");
+  module.def("permutation_set", &sslfast::permutation_set, py::arg("tiles"), py::arg("count"),
+             "`count` different permutations of 0 … tiles - 1 (at most 9 tiles) with large Hamming distances.");
 }

@@ -1,6 +1,7 @@
-"""What to draw: view specifications, the papers' presets, the views of a batch, and transforms with lightly's names."""
+"""What to draw: views, patch grids, the papers' presets, the views of a batch, and transforms with lightly's names."""
 
-from sslfast.augment import presets
+from sslfast.augment import grids, presets
+from sslfast.augment.grids import GridSpec
 from sslfast.augment.multiview import MultiView, Views
 from sslfast.augment.spec import ViewSpec
 from sslfast.augment.transforms import (
@@ -24,6 +25,7 @@ __all__ = [
     "BYOLView2Transform",
     "BarlowTwinsTransform",
     "DINOTransform",
+    "GridSpec",
     "MoCoV1Transform",
     "MoCoV2Transform",
     "MultiView",
@@ -34,5 +36,6 @@ __all__ = [
     "VICRegTransform",
     "ViewSpec",
     "Views",
+    "grids",
     "presets",
 ]

@@ -5,6 +5,10 @@
     for batch in loader.epoch(0):                                      # ImageBatch: a view, nothing is copied
         ...
 
+Image files that do not fit into memory are decoded as they are needed, in the same order:
+
+    loader = DaliLoader(build_source("folder", root="~/imagenet"), batch_size=512, device="cuda")
+
 A data set of your own that is already in memory needs no source:
 
     images = ImageBatch.from_dense(torch.from_numpy(array))            # array: (N, H, W, C) uint8 in [0, 255]
@@ -20,11 +24,13 @@ from typing import Any
 
 from sslfast import registry
 from sslfast.data.batch import ImageBatch
+from sslfast.data.dali import DaliLoader
+from sslfast.data.loader import Loader
 from sslfast.data.memory import MemoryLoader
 from sslfast.data.sources import Source
 from sslfast.errors import UserError
 
-__all__ = ["ImageBatch", "MemoryLoader", "Source", "build_source"]
+__all__ = ["DaliLoader", "ImageBatch", "Loader", "MemoryLoader", "Source", "build_source"]
 
 
 def build_source(

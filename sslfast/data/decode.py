@@ -7,9 +7,11 @@ HSV become RGB; 16-bit gray is scaled to 8 bits; gray becomes RGB by repetition,
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +28,51 @@ CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/
 GROUP = 32  # files handed to a thread at a time: for tiny images a hand-over costs as much as the decoding
 
 
-def decode_image(path: str | Path, channels: int = 3, resize_shorter: int = 0) -> np.ndarray:
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An image file inside a tar archive.
+
+    Attributes:
+        archive: path of the archive.
+        name: the file's name in it.
+        offset, size: the bytes of the archive which are the file.
+    """
+
+    archive: str
+    name: str
+    offset: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.archive}/{self.name}"
+
+    def read_bytes(self) -> bytes:
+        """The encoded file."""
+        with open(self.archive, "rb") as archive:
+            archive.seek(self.offset)
+            content = archive.read(self.size)
+        if len(content) < self.size:
+            raise EOFError(f"the archive ends {self.size - len(content)} bytes before the file does")
+        return content
+
+
+def read_file(file: str | Path | Member) -> bytes:
+    """The encoded bytes of an image file.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    try:
+        return (Path(file) if isinstance(file, str) else file).read_bytes()
+    except (OSError, EOFError) as error:
+        raise DataError(_undecodable(file, error)) from error
+
+
+def decode_image(path: str | Path | Member, channels: int = 3, resize_shorter: int = 0) -> np.ndarray:
     """One image file as (H, W, channels) uint8 in [0, 255], upright.
 
     Args:
-        path: a file of any format in `EXTENSIONS`.
+        path: a file of any format in `EXTENSIONS`, on disk or in a tar archive.
         channels: 3 (RGB) or 1 (gray).
         resize_shorter: shrink the image until its shorter side has so many pixels (antialiased; smaller images stay
             as they are); 0 keeps the size.
@@ -42,7 +84,7 @@ def decode_image(path: str | Path, channels: int = 3, resize_shorter: int = 0) -
     if channels not in MODES:
         raise UserError(f"channels is {channels!r}; image files are decoded to 3 (RGB) or 1 (gray)")
     try:
-        with Image.open(path) as image:
+        with _open(path) as image:
             target = shrunk(image.size, resize_shorter)
             if target != image.size:
                 image.draft(None, target)  # JPEG: decode at 1/2, 1/4 or 1/8, never below the target
@@ -55,9 +97,7 @@ def decode_image(path: str | Path, channels: int = 3, resize_shorter: int = 0) -
     except MemoryError:
         raise
     except Exception as error:  # a damaged file makes Pillow's decoders raise nearly anything
-        raise DataError(
-            f"{path} cannot be decoded ({error}); replace or delete the file, or go on without it with --on-error skip"
-        ) from error
+        raise DataError(_undecodable(path, error)) from error
 
 
 def shrunk(size: tuple[int, int], shorter: int) -> tuple[int, int]:
@@ -69,7 +109,7 @@ def shrunk(size: tuple[int, int], shorter: int) -> tuple[int, int]:
 
 
 def decode_files(
-    paths: Sequence[str], channels: int = 3, resize_shorter: int = 0, on_error: str = "raise"
+    paths: Sequence[str | Member], channels: int = 3, resize_shorter: int = 0, on_error: str = "raise"
 ) -> tuple[list[np.ndarray | None], list[tuple[str, str]]]:
     """Decodes files in threads, one per core (Pillow releases the interpreter's lock while it decodes).
 
@@ -85,7 +125,7 @@ def decode_files(
         DataError: a file cannot be decoded, with on_error="raise".
     """
 
-    def decode(group: Sequence[str]) -> list[np.ndarray | DataError]:
+    def decode(group: Sequence[str | Member]) -> list[np.ndarray | DataError]:
         results: list[np.ndarray | DataError] = []
         for path in group:
             try:
@@ -104,7 +144,7 @@ def decode_files(
         for group, results in zip(groups, pool.map(decode, groups), strict=True):
             for path, result in zip(group, results, strict=True):
                 if isinstance(result, DataError):
-                    skipped.append((path, str(result.__cause__)))
+                    skipped.append((str(path), str(result.__cause__)))
                 images.append(None if isinstance(result, DataError) else result)
     return images, skipped
 
@@ -129,7 +169,9 @@ def pack(images: list[np.ndarray], channels: int, label: torch.Tensor | None) ->
     )
 
 
-def check_memory(paths: Sequence[str], channels: int, resize_shorter: int, where: str, samples: int = 64) -> None:
+def check_memory(
+    paths: Sequence[str | Member], channels: int, resize_shorter: int, where: str, samples: int = 64
+) -> None:
     """Estimates the decoded size of `paths` from the headers of a few, before any pixel is read.
 
     Raises:
@@ -141,7 +183,7 @@ def check_memory(paths: Sequence[str], channels: int, resize_shorter: int, where
     sizes = []
     for path in paths[:: max(1, len(paths) // samples)]:
         try:
-            with Image.open(path) as image:
+            with _open(path) as image:
                 sizes.append(image.size)
         except Exception:  # noqa: PERF203 - decoding will name the file
             continue
@@ -169,6 +211,14 @@ def available_memory() -> int | None:
         limit = path.read_text().strip() if path.exists() else "max"
         found += [int(limit)] if limit.isdigit() else []
     return min(found, default=None)
+
+
+def _open(file: str | Path | Member) -> Image.Image:
+    return Image.open(io.BytesIO(file.read_bytes()) if isinstance(file, Member) else file)
+
+
+def _undecodable(file: str | Path | Member, error: Exception) -> str:
+    return f"{file} cannot be decoded ({error}); replace or delete the file, or go on without it with --on-error skip"
 
 
 def _gigabytes(count: float) -> str:

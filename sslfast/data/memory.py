@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from sslfast.data.batch import ImageBatch
-from sslfast.errors import UserError
+from sslfast.data.loader import Loader
 
 
-class MemoryLoader:
+class MemoryLoader(Loader):
     """Batches that share the storage of one resident data set: an epoch only permutes its small tables.
 
     The order depends on `seed` and the epoch alone, never on the device or on what was loaded before. In every step
@@ -44,26 +42,17 @@ class MemoryLoader:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        if batch_size < 1:
-            raise UserError(f"batch_size is {batch_size}; it must be at least 1")
-        if not 0 <= rank < world_size:
-            raise UserError(f"rank is {rank} and world_size {world_size}; it must be 0 <= rank < world_size")
-        share = len(images) // world_size
-        if share < (batch_size if drop_last else 1):
-            raise UserError(_too_few(len(images), batch_size, world_size))
+        super().__init__(
+            len(images),
+            images.channels,
+            batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            drop_last=drop_last,
+            rank=rank,
+            world_size=world_size,
+        )
         self.images = images.to(device)
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.seed = seed
-        self.drop_last = drop_last
-        self.rank = rank
-        self.world_size = world_size
-        self.share = share
-
-    def __len__(self) -> int:
-        """Batches in an epoch, the same on every rank."""
-        full, rest = divmod(self.share, self.batch_size)
-        return full + (rest > 0 and not self.drop_last)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[ImageBatch]:
         """The batches of epoch `epoch` from batch `start` on; batch k is the same whatever `start` is.
@@ -71,29 +60,11 @@ class MemoryLoader:
         Raises:
             UserError: `start` outside 0 … len(self).
         """
-        if not 0 <= start <= len(self):
-            raise UserError(f"start is {start}, and an epoch has {len(self)} batches of {self.batch_size} images")
+        self.check_start(start)
         shuffled = self.images.select(self.order(epoch).to(self.images.device))
         for begin in range(start * self.batch_size, len(self) * self.batch_size, self.batch_size):
             yield shuffled.select(slice(begin, min(begin + self.batch_size, self.share)))
 
-    def order(self, epoch: int) -> Tensor:
-        """(share,) int64 on the CPU: the positions of this rank's images, in the order of epoch `epoch`."""
-        if self.shuffle:
-            # Drawn on the CPU, so that it is the same on every device; torch's generator keeps 32 bits of its seed,
-            # so seed and epoch are hashed to these.
-            mixed = int(np.random.SeedSequence(self.seed % 2**64, spawn_key=(epoch,)).generate_state(1)[0])
-            order = torch.randperm(len(self.images), generator=torch.Generator().manual_seed(mixed))
-        else:
-            order = torch.arange(len(self.images))
-        return order[self.rank : self.share * self.world_size : self.world_size]
-
-
-def _too_few(count: int, batch_size: int, world_size: int) -> str:
-    if count == 0:
-        return "the data set is empty: there is nothing to load; check the source's root, split and limit"
-    ranks = f" on each of {world_size} ranks" if world_size > 1 else ""
-    return (
-        f"batch_size is {batch_size}{ranks}, but the data set has only {count} images; "
-        f"set batch_size to at most {max(count // world_size, 1)}, or use more images"
-    )
+    def in_order(self) -> Iterator[ImageBatch]:
+        """The whole data set as one batch."""
+        yield self.images

@@ -1,6 +1,28 @@
 """Losses: one formula a file, as nn.Module, with the signatures that a lightly user knows."""
 
+from sslfast.losses.barlow_twins import BarlowTwinsLoss
+from sslfast.losses.dcl import DCLLoss, DCLWLoss
+from sslfast.losses.dino import DINOLoss
+from sslfast.losses.info_nce import InfoNCELoss
 from sslfast.losses.memory_bank import MemoryBankModule
+from sslfast.losses.negative_cosine_similarity import NegativeCosineSimilarity
 from sslfast.losses.nt_xent import NTXentLoss
+from sslfast.losses.supcon import SupConLoss
+from sslfast.losses.swav import SwaVLoss
+from sslfast.losses.triplet import TripletLoss
+from sslfast.losses.vicreg import VICRegLoss
 
-__all__ = ["MemoryBankModule", "NTXentLoss"]
+__all__ = [
+    "BarlowTwinsLoss",
+    "DCLLoss",
+    "DCLWLoss",
+    "DINOLoss",
+    "InfoNCELoss",
+    "MemoryBankModule",
+    "NTXentLoss",
+    "NegativeCosineSimilarity",
+    "SupConLoss",
+    "SwaVLoss",
+    "TripletLoss",
+    "VICRegLoss",
+]

@@ -86,7 +86,9 @@ class MemoryBankModule(nn.Module):
     @torch.no_grad()
     def _store(self, batch: Tensor) -> None:
         batch = gather_rows(batch) if self.gather_distributed else batch
-        begin = int(self.bank_ptr)
-        end = min(begin + len(batch), self.size[0])
-        self.bank[begin:end] = batch[: end - begin]
-        self.bank_ptr.fill_(end % self.size[0])
+        batch = batch[: self.size[0]].to(self.bank)
+        # Positions stay on the device: a number on the host would wait for it, and break a compiled graph.
+        position = self.bank_ptr + torch.arange(len(batch), device=batch.device)
+        row, fits = position % self.size[0], position < self.size[0]
+        self.bank.index_copy_(0, row, torch.where(fits[:, None], batch, self.bank[row]))
+        self.bank_ptr.copy_((self.bank_ptr + len(batch)).clamp_max(self.size[0]) % self.size[0])

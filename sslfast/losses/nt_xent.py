@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sslfast.errors import UserError
-from sslfast.losses.distributed import gather_rows, rank, world_size
+from sslfast.losses.distributed import world_size
+from sslfast.losses.inputs import check_gather
 from sslfast.losses.memory_bank import MemoryBankModule
+from sslfast.losses.negatives import pair_negatives
 from sslfast.ops.nt_xent import (
     check_pair,
     check_temperature,
@@ -49,10 +50,7 @@ class NTXentLoss(nn.Module):
     ):
         super().__init__()
         check_temperature(temperature)
-        if gather_distributed and not torch.distributed.is_available():
-            raise UserError(
-                "gather_distributed=True needs a torch built with distributed support; install one or set it to False"
-            )
+        check_gather(gather_distributed)
         self.temperature = temperature
         self.gather_distributed = gather_distributed
         self.memory_bank = MemoryBankModule(memory_bank_size, gather_distributed, feature_dim_first=False)
@@ -74,7 +72,9 @@ class NTXentLoss(nn.Module):
         if self.memory_bank.size[0] > 0:
             return self._with_memory_bank(unit_rows(out0), unit_rows(out1))
         if self.gather_distributed and world_size() > 1:
-            return self._with_all_ranks(unit_rows(torch.cat([out0, out1])))
+            unit = unit_rows(torch.cat([out0, out1]))
+            negatives = pair_negatives(unit, self.temperature, gather_distributed=True)
+            return contrast(pair_similarities(unit), negatives, self.temperature)
         return nt_xent(out0, out1, self.temperature)
 
     def _with_memory_bank(self, queries: Tensor, positives: Tensor) -> Tensor:
@@ -82,9 +82,3 @@ class NTXentLoss(nn.Module):
         nothing = torch.empty(len(queries), 0, dtype=torch.long, device=queries.device)
         negatives = negatives_logsumexp(queries, keys.to(queries), nothing, self.temperature)
         return contrast((queries * positives).sum(1), negatives, self.temperature)
-
-    def _with_all_ranks(self, unit: Tensor) -> Tensor:
-        own = torch.arange(len(unit), device=unit.device)
-        excluded = torch.stack([own, own.roll(len(unit) // 2)], dim=1) + rank() * len(unit)
-        negatives = negatives_logsumexp(unit, gather_rows(unit), excluded, self.temperature)
-        return contrast(pair_similarities(unit), negatives, self.temperature)

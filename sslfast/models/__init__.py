@@ -3,16 +3,21 @@
 from sslfast.models.backbone import Backbone, TimmBackbone, build_backbone
 from sslfast.models.conv9 import Conv9
 from sslfast.models.decoders import MirroredDecoder, UpsamplingDecoder, build_decoder
-from sslfast.models.heads import Classifier, Projector
+from sslfast.models.heads import Classifier, Predictor, Projector
+from sslfast.models.momentum import MomentumEncoder
+from sslfast.models.shuffle import encode_shuffled
 
 __all__ = [
     "Backbone",
     "Classifier",
     "Conv9",
     "MirroredDecoder",
+    "MomentumEncoder",
+    "Predictor",
     "Projector",
     "TimmBackbone",
     "UpsamplingDecoder",
     "build_backbone",
     "build_decoder",
+    "encode_shuffled",
 ]

@@ -6,6 +6,21 @@ _libraries.load()
 
 from sslfast.ops.augment import augment  # noqa: E402
 from sslfast.ops.augment_params import AUGMENT_COLUMNS, augment_params  # noqa: E402
+from sslfast.ops.lab import lab_to_rgb, rgb_to_lab  # noqa: E402
+from sslfast.ops.lab_quantize import lab_quantize  # noqa: E402
 from sslfast.ops.nt_xent import nt_xent  # noqa: E402
+from sslfast.ops.patch_grid import patch_grid  # noqa: E402
+from sslfast.ops.patch_grid_params import PatchGridParams, patch_grid_params  # noqa: E402
 
-__all__ = ["AUGMENT_COLUMNS", "augment", "augment_params", "nt_xent"]
+__all__ = [
+    "AUGMENT_COLUMNS",
+    "PatchGridParams",
+    "augment",
+    "augment_params",
+    "lab_quantize",
+    "lab_to_rgb",
+    "nt_xent",
+    "patch_grid",
+    "patch_grid_params",
+    "rgb_to_lab",
+]

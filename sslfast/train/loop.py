@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from sslfast import __version__
-from sslfast.data import ImageBatch, MemoryLoader
+from sslfast.data import ImageBatch, Loader
 from sslfast.errors import TrainingError, UserError
 from sslfast.methods import Method
 from sslfast.train.checkpoint import (
@@ -73,7 +73,7 @@ class Loop:
         loader: of this rank's batches, on the device.
     """
 
-    def __init__(self, fabric: Fabric, config: TrainConfig, method: Method, loader: MemoryLoader) -> None:
+    def __init__(self, fabric: Fabric, config: TrainConfig, method: Method, loader: Loader) -> None:
         self.fabric, self.config, self.method, self.loader = fabric, config, method, loader
         self.out = Path(config.out)
         self.position = Position()
@@ -178,7 +178,8 @@ class Loop:
 
         backbone = self.method.backbone
         with evaluating(backbone):
-            features = apply(backbone, self.loader.images, self.method.evaluation_view, self.fabric.device)
+            view, device = self.method.evaluation_view, self.fabric.device
+            features = torch.cat([apply(backbone, images, view, device) for images in self.loader.in_order()])
         self.method.before_epoch(features)
 
     def _read_scalars(self) -> None:
@@ -271,8 +272,8 @@ class Loop:
         state = {
             "sslfast": __version__,
             "config": asdict(self.config),
-            "in_channels": self.loader.images.channels,
-            "images": len(self.loader.images),
+            "in_channels": self.loader.channels,
+            "images": self.loader.count,
             "position": asdict(self.position),
             "method": self.method.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
@@ -290,9 +291,9 @@ class Loop:
         """
         path = self.out / CHECKPOINT_FILE
         state = load_checkpoint(path, asdict(self.config))
-        if state["images"] != len(self.loader.images):
+        if state["images"] != self.loader.count:
             raise UserError(
-                f"{path} was made with {state['images']} images and the data set has {len(self.loader.images)} now; "
+                f"{path} was made with {state['images']} images and the data set has {self.loader.count} now; "
                 "give it the same data, or start another run with another --out"
             )
         load_weights(self.method, state, path)

@@ -17,8 +17,8 @@ from lightning_fabric.plugins import MixedPrecision
 from lightning_fabric.plugins.environments import SLURMEnvironment
 from torch.multiprocessing import ProcessExitedException
 
-from sslfast.data import ImageBatch, MemoryLoader, build_source
-from sslfast.errors import TrainingError, UserError
+from sslfast.data import DaliLoader, ImageBatch, Loader, MemoryLoader, Source, build_source
+from sslfast.errors import DataError, TrainingError, UserError
 from sslfast.methods import Method
 from sslfast.train.checkpoint import CHECKPOINT_FILE, last_good, write_atomically
 from sslfast.train.config import CONFIG_FILE, TrainConfig, accelerator, read_config, resolve, write_config
@@ -147,22 +147,19 @@ def _train(fabric: Fabric, config: TrainConfig, resume: bool) -> UserError | Non
     """Reads, builds, trains and exports."""
     out = Path(config.out)
     try:
-        images = _read_images(fabric, config)
-        method = build_method(config, images.channels)
-        loader = MemoryLoader(
-            images,
-            config.batch_size // fabric.world_size,
-            seed=config.seed,
-            device=fabric.device,
-            rank=fabric.global_rank,
-            world_size=fabric.world_size,
-        )
+        loader = _loader(fabric, config)
+        method = build_method(config, loader.channels)
         loop = Loop(fabric, config, method, loader)
         if resume and (out / CHECKPOINT_FILE).exists():
             loop.load()
         rank_zero(fabric, lambda: _prepare_folder(config, resume))
-        loop.run()
-        rank_zero(fabric, lambda: _export(method, config, loader.images))
+        try:
+            loop.run()
+            rank_zero(fabric, lambda: _export(method, config, next(loader.in_order())))
+        except DataError as error:
+            if fabric.world_size > 1:
+                raise RuntimeError(str(error)) from error  # a file of this rank's: the others wait, and must end
+            raise
     except torch.OutOfMemoryError as error:
         if fabric.world_size > 1:
             raise  # the other ranks wait for this one, which must end
@@ -172,15 +169,27 @@ def _train(fabric: Fabric, config: TrainConfig, resume: bool) -> UserError | Non
     return None
 
 
-def _read_images(fabric: Fabric, config: TrainConfig) -> ImageBatch:
-    def read() -> ImageBatch:
+def _loader(fabric: Fabric, config: TrainConfig) -> Loader:
+    """The loader of this rank's batches."""
+
+    def find() -> Source:
         return build_source(
             config.data, config.root, config.split, limit=config.limit, on_error=config.on_error, **config.data_options
-        ).read()
+        )
+
+    def make() -> Loader:
+        options: dict[str, Any] = {
+            "batch_size": config.batch_size // fabric.world_size,
+            "seed": config.seed,
+            "device": fabric.device,
+            "rank": fabric.global_rank,
+            "world_size": fabric.world_size,
+        }
+        return DaliLoader(find(), **options) if config.loader == "dali" else MemoryLoader(find().read(), **options)
 
     # The first rank alone downloads or finds the faults; the others read what is there then.
-    images = rank_zero(fabric, read)
-    return read() if images is None else images
+    loader = rank_zero(fabric, make)
+    return make() if loader is None else loader
 
 
 def _prepare_folder(config: TrainConfig, resume: bool) -> None:

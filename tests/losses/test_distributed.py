@@ -1,14 +1,16 @@
 """gather_distributed: two processes against one that holds the whole batch."""
 
 import os
+import warnings
 
 import pytest
 import torch
+from losses.common import assert_equal, value_and_gradients
 from torch import distributed, multiprocessing
 
-from sslfast.losses import NTXentLoss
+from sslfast import losses
+from sslfast.errors import UserError
 from sslfast.losses.distributed import gather_rows
-from sslfast.ops.reference.nt_xent import nt_xent as dense
 
 RANKS, BATCH, DEPTH, TEMPERATURE = 2, 11, 6, 0.2
 
@@ -18,26 +20,62 @@ def projections(rank):
     return torch.randn(2, BATCH, DEPTH, generator=generator).unbind()
 
 
-def losses():
-    """Losses to compare, by name; the same parameters on every rank."""
-    found = {"ours": NTXentLoss(TEMPERATURE, gather_distributed=True)}
+def labels(rank):
+    """Some classes on both ranks, some on one."""
+    return (torch.arange(BATCH) % 5 + 2 * rank) * 10
+
+
+def in_lightly(module, gather):
+    """Losses of two views by name, from a module that is lightly's or like it."""
+    swav = module.SwaVLoss(sinkhorn_gather_distributed=gather)
+    dino = module.DINOLoss(DEPTH)
+
+    def dino_with_moved_center(out0, out1):
+        dino([out0.detach(), out1.detach()], [out0.detach(), out1.detach()])
+        return dino([out0, out1], [out0, out1])
+
+    return {
+        "NTXentLoss": module.NTXentLoss(TEMPERATURE, gather_distributed=gather),
+        "DCLLoss": module.DCLLoss(TEMPERATURE, gather_distributed=gather),
+        "DCLWLoss": module.DCLWLoss(TEMPERATURE, gather_distributed=gather),
+        "BarlowTwinsLoss": module.BarlowTwinsLoss(gather_distributed=gather),
+        "VICRegLoss": module.VICRegLoss(gather_distributed=gather),
+        "SwaVLoss": lambda out0, out1: swav([out0, out1], []).squeeze(),
+        "DINOLoss": dino_with_moved_center,
+    }
+
+
+def like_one_process(gather, labels):
+    """Losses of two views by name whose ranks together equal one process; the weights of DCLW and the standardisation
+    of Barlow Twins are the rank's."""
+    found = in_lightly(losses, gather)
+    del found["DCLWLoss"], found["BarlowTwinsLoss"]
+    supcon, info_nce = losses.SupConLoss(TEMPERATURE, gather), losses.InfoNCELoss(TEMPERATURE, gather)
+    found["SupConLoss"] = lambda out0, out1: supcon(torch.stack([out0, out1], 1), labels)
+    found["SupConLoss without labels"] = lambda out0, out1: supcon(torch.stack([out0, out1], 1))
+    found["InfoNCELoss"] = info_nce
+    return found
+
+
+def every_loss(rank):
+    """Value and gradients by name, of this rank."""
+    found = in_lightly(losses, True) | like_one_process(True, labels(rank))
     try:
-        from lightly.loss import NTXentLoss as LightlyLoss
+        import lightly.loss
     except ImportError:
-        return found
-    return found | {"lightly": LightlyLoss(TEMPERATURE, gather_distributed=True)}
+        pass
+    else:
+        found |= {f"lightly {name}": loss for name, loss in in_lightly(lightly.loss, True).items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # lightly copies a tensor the way torch advises against
+        return {name: value_and_gradients(loss, *projections(rank)) for name, loss in found.items()}
 
 
 def work(rank, folder):
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=RANKS)
-    results = {}
-    for name, loss in losses().items():
-        out0, out1 = (out.requires_grad_() for out in projections(rank))
-        value = loss(out0, out1)
-        value.backward()
-        results[name] = (value.detach(), out0.grad, out1.grad)
-    bank = NTXentLoss(TEMPERATURE, memory_bank_size=(50, DEPTH), gather_distributed=True)
+    results = every_loss(rank)
+    bank = losses.NTXentLoss(TEMPERATURE, memory_bank_size=(50, DEPTH), gather_distributed=True)
     bank(*(out.requires_grad_() for out in projections(rank)))
     results["bank"] = bank.memory_bank.bank[: RANKS * BATCH]
     rows = torch.full((2, 1), float(rank), requires_grad=True)
@@ -58,27 +96,25 @@ def results(tmp_path_factory):
     return [torch.load(folder / f"{rank}.pt") for rank in range(RANKS)]
 
 
-def test_equals_one_process(results):
+@pytest.mark.parametrize("name", like_one_process(False, None))
+def test_equals_one_process(results, name):
     """The mean of the ranks' losses is the loss of the whole batch, and DistributedDataParallel's average of gradients
     makes up for the factor of the number of ranks."""
-    out0, out1 = (
-        torch.cat(parts).double().requires_grad_() for parts in zip(*map(projections, range(RANKS)), strict=True)
-    )
-    whole = dense(out0, out1, TEMPERATURE)
-    whole.backward()
-    value = sum(result["ours"][0] for result in results) / RANKS
-    torch.testing.assert_close(value.double(), whole.detach(), rtol=1e-6, atol=1e-6)
+    ranks = range(RANKS)
+    whole_loss = like_one_process(False, torch.cat([labels(rank) for rank in ranks]))[name]
+    batch = [torch.cat(parts).double() for parts in zip(*map(projections, ranks), strict=True)]
+    value, *gradients = value_and_gradients(whole_loss, *batch)
+    assert_equal([sum(result[name][0] for result in results) / RANKS], [value])
     for rank, result in enumerate(results):
         mine = slice(rank * BATCH, (rank + 1) * BATCH)
-        torch.testing.assert_close(result["ours"][1].double() / RANKS, out0.grad[mine], rtol=1e-5, atol=1e-7)
-        torch.testing.assert_close(result["ours"][2].double() / RANKS, out1.grad[mine], rtol=1e-5, atol=1e-7)
+        assert_equal([grad / RANKS for grad in result[name][1:]], [grad[mine] for grad in gradients])
 
 
-def test_equals_lightly(results):
+@pytest.mark.parametrize("name", in_lightly(losses, False))
+def test_equals_lightly(results, name):
     pytest.importorskip("lightly")
     for result in results:
-        for ours, theirs in zip(result["ours"], result["lightly"], strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+        assert_equal(result[name], result[f"lightly {name}"])
 
 
 def test_memory_bank_holds_all_ranks(results):
@@ -92,3 +128,16 @@ def test_gather_rows_sums_gradients(results):
         gathered, grad = result["gather"]
         assert gathered.tolist() == [0, 0, 1, 1]
         assert grad.tolist() == [6 * rank, 6 * rank + 3]  # row k gets k from rank 0 and 2 k from rank 1
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [(name, "gather_distributed") for name in ("NTXentLoss", "DCLLoss", "DCLWLoss", "SupConLoss", "InfoNCELoss")]
+    + [(name, "gather_distributed") for name in ("BarlowTwinsLoss", "VICRegLoss")]
+    + [("SwaVLoss", "sinkhorn_gather_distributed")],
+)
+def test_torch_without_distributed(monkeypatch, name, option):
+    monkeypatch.setattr(distributed, "is_available", lambda: False)
+    with pytest.raises(UserError, match="distributed support"):
+        getattr(losses, name)(**{option: True})
+    getattr(losses, name)()

@@ -37,7 +37,7 @@ class Brightness(Method):
 
 @pytest.fixture
 def batch() -> ImageBatch:
-    return ImageBatch.from_dense(torch.randint(0, 256, (4, 20, 24, 3), dtype=torch.uint8))
+    return ImageBatch.from_dense(torch.randint(0, 256, (4, 20, 24, 3), dtype=torch.uint8), label=torch.arange(4) % 2)
 
 
 @pytest.mark.parametrize("name", list(registry.METHODS))
@@ -105,7 +105,8 @@ def test_same_seed_same_weights_and_loss(name: str, batch: ImageBatch) -> None:
 @pytest.mark.parametrize("channels", [1, 2, 16])
 @pytest.mark.parametrize("name", list(registry.METHODS))
 def test_other_channels(name: str, channels: int) -> None:
-    batch = ImageBatch.from_dense(torch.randint(0, 256, (4, 32, 32, channels), dtype=torch.uint8))
+    images = torch.randint(0, 256, (4, 32, 32, channels), dtype=torch.uint8)
+    batch = ImageBatch.from_dense(images, label=torch.arange(4) % 2)
     method = build(name, backbone="resnet10_narrow", in_channels=channels)
     views = method.views(batch)
     assert all(view.shape == (4, channels, 32, 32) for view in views.tensors)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sslfast.errors import UserError
-from sslfast.models import Classifier, Projector
+from sslfast.models import Classifier, Predictor, Projector
 
 
 def _standardised(x: Tensor) -> Tensor:
@@ -31,6 +31,25 @@ def test_projector_depth(widths: list[tuple[int, int]]) -> None:
     assert projector(torch.randn(3, 6)).shape == (3, 4)
 
 
+def test_projector_without_batch_norm_is_a_plain_perceptron() -> None:
+    projector = Projector(6, 5, 4, hidden_norm=False, output_norm=False).double()
+    first, second = (module for module in projector.layers if isinstance(module, nn.Linear))
+    h = torch.randn(7, 6, dtype=torch.float64)
+    expected = (h @ first.weight.T + first.bias).relu() @ second.weight.T + second.bias
+    torch.testing.assert_close(projector(h), expected)
+    linear = Projector(6, 5, 4, num_layers=1, output_norm=False).double()
+    torch.testing.assert_close(linear(h), h @ linear.layers[0].weight.T + linear.layers[0].bias)
+
+
+def test_predictor_keeps_the_length_and_normalises_its_hidden_layer() -> None:
+    predictor = Predictor(6, 3).double()
+    first, second = (module for module in predictor.layers if isinstance(module, nn.Linear))
+    assert first.bias is None
+    z = torch.randn(7, 6, dtype=torch.float64)
+    expected = _standardised(z @ first.weight.T).relu() @ second.weight.T + second.bias
+    torch.testing.assert_close(predictor(z), expected)
+
+
 def test_classifier_starts_nearly_uniform() -> None:
     torch.manual_seed(0)
     classifier = Classifier(512, 4)
@@ -42,6 +61,8 @@ def test_classifier_starts_nearly_uniform() -> None:
 def test_bad_sizes() -> None:
     with pytest.raises(UserError, match="out_features of the projector is 0"):
         Projector(6, 5, 0)
+    with pytest.raises(UserError, match="hidden_features of the predictor is 0"):
+        Predictor(6, 0)
     with pytest.raises(UserError, match="num_layers of the projector is 0"):
         Projector(6, 5, 4, num_layers=0)
     with pytest.raises(UserError, match="1 classes"):

@@ -51,8 +51,16 @@ class Claim:
 # A kernel joins by one line.
 CLAIMS: dict[str, Claim] = {
     "augment_params": Claim(hot=True),
+    "augment": Claim(hot=True),
+    "rgb_to_lab_kernel": Claim(hot=True),
+    "lab_to_rgb_kernel": Claim(hot=True),
+    "lab_means_kernel": Claim(hot=True),
+    "lab_classes_kernel": Claim(hot=True),
     "nt_xent_forward_kernel": Claim(hot=True),
     "nt_xent_backward_kernel": Claim(hot=True),
+    "patch_grid": Claim(hot=True),
+    "patch_grid_backward": Claim(hot=True),
+    "patch_grid_params": Claim(hot=True),
 }
 
 

@@ -26,6 +26,7 @@ enum class Slot : uint32_t {
   channel_drop = 16,
   cutout = 17,
   cutout_place = 18,
+  dropped_channels = 19,  // four slots: a word for each of sixteen channels
 };
 
 struct DrawStream {
@@ -111,19 +112,20 @@ SSLFAST_SHARED void random_crop(AugmentParams& out, const ViewFields& spec, cons
 }
 
 // The dropped channels, as bits: `drop` of `channels`, every choice equally likely (selection sampling, Knuth 3.4.2).
-SSLFAST_SHARED float drop_channels(const DrawStream& stream, int64_t index, int channels, int drop) {
+// Four channels take a slot, from `first_slot` on.
+SSLFAST_SHARED uint32_t drop_channels(const DrawStream& stream, int64_t index, uint32_t first_slot, int channels,
+                                      int drop) {
   uint32_t dropped = 0;
   int left = drop < channels ? drop : channels;
   for (int c = 0; c < channels; ++c) {
-    // Sixteen channels take four words each of the slots from cutout_place + 1 on.
-    const uint32_t slot = static_cast<uint32_t>(Slot::cutout_place) + 1 + static_cast<uint32_t>(c) / 4;
+    const uint32_t slot = first_slot + static_cast<uint32_t>(c) / 4;
     const uint32_t word = draw(stream, index, slot).at(static_cast<uint32_t>(c) % 4);
     if (uniform01(word) * (channels - c) < left) {
       dropped |= 1u << c;
       --left;
     }
   }
-  return static_cast<float>(dropped);
+  return dropped;
 }
 
 // A rectangle of the view whose area and log aspect ratio are uniform, cut to the view, its corner uniform.
@@ -192,7 +194,9 @@ SSLFAST_SHARED int64_t draw_params(AugmentParams& out, const ViewFields& spec, c
   if (uniform01(drop.word[0]) < spec.channel_drop) {
     const double count =
         spec.channel_drop_low + uniform_below(drop.word[1], spec.channel_drop_high - spec.channel_drop_low + 1.0);
-    out.channel_drop = drop_channels(stream, index, static_cast<int>(spec.channels), static_cast<int>(count));
+    const int channels = static_cast<int>(spec.channels);
+    out.channel_drop = static_cast<float>(
+        drop_channels(stream, index, static_cast<uint32_t>(Slot::dropped_channels), channels, static_cast<int>(count)));
   }
   draw_cutout(out, spec, stream, index);
   const Philox noise = draw(stream, index, Slot::noise);

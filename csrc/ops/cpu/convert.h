@@ -1,4 +1,5 @@
-// float32 to the output types, written so that gcc vectorises it (vcvtps2ph for float16 where the processor has it).
+// float32 to the 16-bit types and back, written so that gcc vectorises it (vcvtps2ph for float16 where the processor
+// has it).
 #pragma once
 
 #include <cstdint>
@@ -25,6 +26,17 @@ inline bfloat16 convert<bfloat16>(float value) {
   const uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
   return {static_cast<uint16_t>(value == value ? rounded : 0x7FC0u)};
 }
+
+// The type that values are summed up in.
+inline float widen(float16 value) { return static_cast<float>(value); }
+inline float widen(bfloat16 value) {
+  const uint32_t bits = static_cast<uint32_t>(value.bits) << 16;
+  float wide;
+  std::memcpy(&wide, &bits, sizeof(wide));
+  return wide;
+}
+inline float widen(float value) { return value; }
+inline double widen(double value) { return value; }
 
 }  // namespace
 }  // namespace sslfast

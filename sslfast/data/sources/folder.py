@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from sslfast.data.batch import ImageBatch
-from sslfast.data.decode import EXTENSIONS, MODES, check_memory, decode_files, pack
-from sslfast.data.sources import check_choice, check_number
-from sslfast.errors import DataError, UserError
-
-SPLITS = {"train": ("train",), "test": ("test", "val", "valid", "validation"), "val": ("val", "valid", "validation")}
+from sslfast.data.decode import EXTENSIONS
+from sslfast.data.sources.files import SPLITS, ImageFiles, by_turns
+from sslfast.errors import DataError
 
 
-class Folder:
+class Folder(ImageFiles):
     """Images below a folder, found recursively: JPEG, PNG, BMP, WebP, TIFF and GIF.
 
     Three layouts work, each directly in `root` or below split folders (`train/`, and `test/` or `val/`):
@@ -43,6 +38,7 @@ class Folder:
     Attributes:
         classes: the names of the labels, None without labels.
         files: the path of every image, by its index.
+        label: (N,) int64, None without labels.
         skipped: (file, reason) of every image that `read` left out.
 
     Raises:
@@ -63,22 +59,9 @@ class Folder:
         classes: Sequence[str] | None = None,
         on_error: str = "raise",
     ) -> None:
-        if root is None:
-            raise UserError("data 'folder' needs root: the folder that holds the images")
-        check_choice("split", split, tuple(SPLITS))
-        check_choice("on_error", on_error, ("raise", "skip"))
-        check_choice("channels", channels, tuple(MODES))
-        check_number("limit", limit, 0)
-        check_number("resize_shorter", resize_shorter, 0)
-        self.root = Path(root).expanduser()
-        self.split = split
-        self.channels = channels
-        self.resize_shorter = resize_shorter
-        self.on_error = on_error
-        self.skipped: list[tuple[str, str]] = []
-        self.classes: list[str] | None = None
-        self._label: np.ndarray | None = None
-
+        super().__init__(
+            "folder", root, split, limit=limit, channels=channels, resize_shorter=resize_shorter, on_error=on_error
+        )
         folders, folder = _split_folder(self.root, split)
         files, top = find_images(folder)
         if not files:
@@ -86,30 +69,11 @@ class Folder:
         if labels:
             self.classes = _class_names(folder, folders, top, classes)
         if self.classes is not None:
-            files, self._label = _by_turns(files, top, self.classes)
-            self._label = self._label[: limit or None]
+            known = {name: label for label, name in enumerate(self.classes)}
+            label = np.array([known[name] for name in top], dtype=np.int64)
+            order = by_turns(label)[: limit or None]
+            files, self.label = [files[position] for position in order], label[order]
         self.files = files[: limit or None]
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def read(self) -> ImageBatch:
-        """All images in CPU memory, decoded in threads."""
-        check_memory(self.files, self.channels, self.resize_shorter, str(self.root))
-        images, self.skipped = decode_files(self.files, self.channels, self.resize_shorter, self.on_error)
-        if self.skipped:
-            first, reason = self.skipped[0]
-            found = f"{len(self.skipped)} of {len(images)} images in {self.root}"
-            if len(self.skipped) == len(images):
-                raise DataError(f"none of the images in {self.root} can be decoded; the first is {first} ({reason})")
-            warnings.warn(f"skipped {found} that cannot be decoded; the first is {first} ({reason})", stacklevel=2)
-            kept = [position for position, image in enumerate(images) if image is not None]
-            self.files = [self.files[position] for position in kept]
-            self._label = None if self._label is None else self._label[kept]
-        label = None if self._label is None else torch.from_numpy(self._label)
-        decoded = [image for image in images if image is not None]
-        del images  # `pack` frees each image once it is copied
-        return pack(decoded, self.channels, label)
 
 
 def _split_folder(root: Path, split: str) -> tuple[dict[str, Path], Path]:
@@ -189,17 +153,6 @@ def _class_names(
         entries = [entry for other in set(folders.values()) for entry in os.scandir(other)]
         below = {entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")}
     return sorted(below) if len(below) > 1 else None
-
-
-def _by_turns(files: list[str], top: list[str], classes: list[str]) -> tuple[list[str], np.ndarray]:
-    """The files, the classes taking turns, and their labels."""
-    known = {name: label for label, name in enumerate(classes)}
-    label = np.array([known[name] for name in top], dtype=np.int64)
-    turn = np.empty_like(label)
-    for value in range(len(classes)):
-        turn[label == value] = np.arange((label == value).sum())
-    order = np.lexsort((label, turn))
-    return [files[position] for position in order], label[order]
 
 
 def _listed(names: Iterable[str], most: int = 5) -> str:

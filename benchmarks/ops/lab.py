@@ -1,0 +1,110 @@
+"""Lab conversion of image batches, and the colour classes of split-brain autoencoders (96 -> 12 px), from memory.
+
+Every library starts from the same images in its own layout, and may convert the whole batch at once. OpenCV's float
+conversion errs by up to 0.47, scikit-image's works in float32 for float32 input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from benchmarks.run import Case, Setup
+from sslfast.data import build_source
+from sslfast.ops import lab_quantize, rgb_to_lab
+
+Call = Callable[[], object]
+
+
+def cases(setup: Setup) -> Iterator[Case]:
+    """Bytes and floats at 224 px, and classes; the counts keep a call of the slowest library below a few seconds."""
+    scale = 16 if setup.device == "cuda" else 1
+    large = _images(224, 32 * scale, setup)
+    yield _conversion("224 px, uint8", large, setup)
+    yield _conversion("224 px, float32", large / 255, setup)
+    yield _classes(_images(96, 64 * scale, setup), 12, setup)
+
+
+def _images(size: int, count: int, setup: Setup) -> Tensor:
+    """(count, 3, size, size) uint8, embedded shapes with noise, so that all colours occur."""
+    batch = build_source("shapes", size=size, limit=min(count, 16)).read()
+    pictures = torch.stack([batch.image(i) for i in range(min(count, 16))]).permute(0, 3, 1, 2)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randint(-25, 26, (count, 3, size, size), generator=generator, dtype=torch.int16)
+    images = pictures[torch.arange(count) % len(pictures)].short() + noise
+    return images.clamp(0, 255).byte().contiguous().to(setup.device)
+
+
+def _conversion(name: str, images: Tensor, setup: Setup) -> Case:
+    contenders: dict[str, Callable[[], Call]] = {
+        "sslfast": lambda: lambda: rgb_to_lab(images),
+        "kornia": lambda: _kornia(images),
+    }
+    if setup.device == "cpu":
+        contenders |= {"opencv": lambda: _opencv(images, setup), "scikit-image": lambda: _scikit_image(images)}
+    return Case(
+        op="rgb_to_lab",
+        name=name,
+        unit="images",
+        count=len(images),
+        contenders=contenders,
+        least_bytes=images.numel() * (images.element_size() + 4),
+        settings={"images": len(images), "image_size": images.shape[-1], "dtype": str(images.dtype)},
+    )
+
+
+def _classes(images: Tensor, size: int, setup: Setup) -> Case:
+    contenders: dict[str, Callable[[], Call]] = {
+        "sslfast": lambda: lambda: lab_quantize(images, (size, size)),
+        "kornia": lambda: _classes_of(_kornia(images), size),
+    }
+    if setup.device == "cpu":
+        contenders["scikit-image"] = lambda: _classes_of(_scikit_image(images), size)
+    return Case(
+        op="lab_quantize",
+        name=f"{images.shape[-1]} -> {size} px, uint8, grid",
+        unit="images",
+        count=len(images),
+        contenders=contenders,
+        least_bytes=images.numel() + len(images) * size * size * 2 * 8,
+        settings={"images": len(images), "image_size": images.shape[-1], "target_size": size},
+    )
+
+
+def _kornia(images: Tensor) -> Callable[[], Tensor]:
+    from kornia.color import rgb_to_lab as convert
+
+    return lambda: convert(images.float() / 255 if images.dtype == torch.uint8 else images)
+
+
+def _opencv(images: Tensor, setup: Setup) -> Call:
+    """The batch as one tall image of interleaved float32 channels."""
+    import cv2
+    import numpy as np
+
+    cv2.setNumThreads(setup.threads)
+    tall = images.permute(0, 2, 3, 1).reshape(-1, images.shape[-1], 3).contiguous().numpy()
+    if images.dtype == torch.uint8:
+        return lambda: cv2.cvtColor(np.multiply(tall, np.float32(1 / 255)), cv2.COLOR_RGB2Lab)
+    return lambda: cv2.cvtColor(tall, cv2.COLOR_RGB2Lab)
+
+
+def _scikit_image(images: Tensor) -> Callable[[], Tensor]:
+    from skimage.color import rgb2lab
+
+    interleaved = images.permute(0, 2, 3, 1).contiguous().numpy()
+    return lambda: torch.from_numpy(rgb2lab(interleaved)).permute(0, 3, 1, 2)
+
+
+def _classes_of(convert: Callable[[], Tensor], size: int) -> Call:
+    """Cells and bins of a library's Lab images, in plain PyTorch."""
+
+    def call() -> object:
+        lightness, a, b = functional.adaptive_avg_pool2d(convert(), size).unbind(1)
+        columns = [((channel + 128) / 25.5).long().clamp(0, 9) for channel in (a, b)]
+        return lightness.long().clamp(0, 99), 10 * columns[0] + columns[1]
+
+    return call

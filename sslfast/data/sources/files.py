@@ -1,0 +1,85 @@
+"""Image files, on disk or in tar archives: what the sources that find them share."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sslfast.data.batch import ImageBatch
+from sslfast.data.decode import MODES, Member, check_memory, decode_files, pack
+from sslfast.data.sources import check_choice, check_number
+from sslfast.errors import DataError, UserError
+
+SPLITS = {"train": ("train",), "test": ("test", "val", "valid", "validation"), "val": ("val", "valid", "validation")}
+
+
+class ImageFiles:
+    """A split that consists of image files; a subclass finds them and fills in `files`, `label` and `classes`.
+
+    Attributes:
+        files: every image, by its index: its path, or its place in an archive.
+        label: (N,) int64, -1 where it is unknown; None without labels.
+        classes: the names of the labels, None without labels.
+        skipped: (file, reason) of every image that `read` left out.
+    """
+
+    files: Sequence[str | Member]
+    label: np.ndarray | None = None
+    classes: list[str] | None = None
+
+    def __init__(
+        self,
+        name: str,
+        root: str | Path | None,
+        split: str,
+        limit: int,
+        channels: int,
+        resize_shorter: int,
+        on_error: str,
+    ) -> None:
+        if root is None:
+            raise UserError(f"data {name!r} needs root: the folder that holds the images")
+        check_choice("split", split, tuple(SPLITS))
+        check_choice("on_error", on_error, ("raise", "skip"))
+        check_choice("channels", channels, tuple(MODES))
+        check_number("limit", limit, 0)
+        check_number("resize_shorter", resize_shorter, 0)
+        self.root = Path(root).expanduser()
+        self.split = split
+        self.channels = channels
+        self.resize_shorter = resize_shorter
+        self.on_error = on_error
+        self.skipped: list[tuple[str, str]] = []
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def read(self) -> ImageBatch:
+        """All images in CPU memory, decoded in threads."""
+        check_memory(self.files, self.channels, self.resize_shorter, str(self.root))
+        images, self.skipped = decode_files(self.files, self.channels, self.resize_shorter, self.on_error)
+        if self.skipped:
+            first, reason = self.skipped[0]
+            found = f"{len(self.skipped)} of {len(images)} images in {self.root}"
+            if len(self.skipped) == len(images):
+                raise DataError(f"none of the images in {self.root} can be decoded; the first is {first} ({reason})")
+            warnings.warn(f"skipped {found} that cannot be decoded; the first is {first} ({reason})", stacklevel=2)
+            kept = [position for position, image in enumerate(images) if image is not None]
+            self.files = [self.files[position] for position in kept]
+            self.label = None if self.label is None else self.label[kept]
+        label = None if self.label is None else torch.from_numpy(self.label)
+        decoded = [image for image in images if image is not None]
+        del images  # `pack` frees each image once it is copied
+        return pack(decoded, self.channels, label)
+
+
+def by_turns(label: np.ndarray) -> np.ndarray:
+    """The positions of (N,) labels, ordered so that the classes take turns and any first part holds them all."""
+    by_class = np.argsort(label, kind="stable")
+    turn = np.empty_like(label)
+    turn[by_class] = np.arange(len(label)) - np.searchsorted(label[by_class], label[by_class])
+    return np.lexsort((label, turn))

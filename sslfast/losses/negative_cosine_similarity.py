@@ -1,0 +1,40 @@
+"""NegativeCosineSimilarity: the loss of SimSiam, and of BYOL up to a constant."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sslfast.losses.inputs import at_least_float32, check_embeddings
+
+
+class NegativeCosineSimilarity(nn.Module):
+    """Mean of -cos(x0, x1); drop-in for lightly's class of this name. The stop-gradient is the caller's `.detach()`.
+
+    Args:
+        dim: dimension of the vectors.
+        eps: smallest length of a vector; shorter ones are divided by it.
+
+    Source: Chen and He 2021 (SimSiam), equation 1.
+    """
+
+    def __init__(self, dim: int = 1, eps: float = 1e-8):
+        super().__init__()
+        self.dim = dim
+        self.eps = eps
+
+    def forward(self, x0: Tensor, x1: Tensor) -> Tensor:
+        """The loss of one batch.
+
+        Args:
+            x0: of any shape with dimension `dim`, float32, float64, float16 or bfloat16.
+            x1: same shape and dtype.
+
+        Returns:
+            Scalar in [-1, 1], float32 (float64 for float64 vectors).
+
+        Raises:
+            UserError: tensors that differ in shape, dtype or device, or are empty.
+        """
+        check_embeddings("NegativeCosineSimilarity", {"x0": x0, "x1": x1}, dimensions=None)
+        return -functional.cosine_similarity(at_least_float32(x0), at_least_float32(x1), self.dim, self.eps).mean()

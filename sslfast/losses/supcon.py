@@ -1,0 +1,92 @@
+"""SupConLoss: contrastive loss with all embeddings of the same label as positives."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sslfast.errors import UserError
+from sslfast.losses.distributed import gather_rows
+from sslfast.losses.inputs import check_embeddings, check_gather, check_labels
+from sslfast.losses.negatives import own_columns
+from sslfast.ops.nt_xent import check_temperature, negatives_logsumexp, unit_rows
+
+
+class SupConLoss(nn.Module):
+    """Supervised contrastive loss (the paper's L_out), without the N x N matrix.
+
+    With u the embeddings scaled to length 1, s(i, j) = u_i . u_j / temperature and P(i) the others of i's label,
+
+        loss = mean over i of ( log of the sum over j != i of exp s(i, j) - mean over p in P(i) of s(i, p) )
+
+    An embedding that is the only one of its label adds 0 to the mean, as in the authors' code. The similarities to
+    positives are summed through class sums, u_i . (sum of the class), so that all beyond the log-sum-exp costs O(N d).
+
+    With `gather_distributed` positives and negatives are those of all ranks; values and gradients are shared among
+    ranks as in `NTXentLoss`.
+
+    Args:
+        temperature: divides the similarities; above 0.
+        gather_distributed: contrast with the embeddings of all ranks.
+
+    Raises:
+        UserError: a temperature that is not above 0.
+
+    Source: Khosla et al. 2020 (Supervised Contrastive Learning), equation 2.
+    """
+
+    def __init__(self, temperature: float = 0.1, gather_distributed: bool = False):
+        super().__init__()
+        check_temperature(temperature)
+        check_gather(gather_distributed)
+        self.temperature = temperature
+        self.gather_distributed = gather_distributed
+
+    def forward(self, embeddings: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The loss of one batch.
+
+        Args:
+            embeddings: (N, d), or (B, V, d) for V views of B images; float32, float64, float16 or bfloat16.
+            labels: (N,) or (B,) whole numbers; None, for views only, makes every image a class of its own.
+
+        Returns:
+            Scalar, float32 (float64 for float64 embeddings).
+
+        Raises:
+            UserError: embeddings or labels of another shape or type.
+        """
+        check_embeddings("SupConLoss", {"embeddings": embeddings}, 3 if embeddings.dim() == 3 else 2)
+        if labels is None:
+            if embeddings.dim() == 2:
+                raise UserError("SupConLoss: embeddings (N, d) need labels (N,); or give the views as (B, V, d)")
+            labels = own_columns(embeddings, self.gather_distributed)
+        check_labels("SupConLoss", labels, embeddings)
+        if embeddings.dim() == 3:
+            labels = labels.repeat_interleave(embeddings.shape[1])
+            embeddings = embeddings.flatten(0, 1)
+        unit = unit_rows(embeddings)
+        keys, all_labels = unit, labels
+        if self.gather_distributed:
+            keys, all_labels = gather_rows(unit), gather_rows(labels)
+        excluded = own_columns(unit, self.gather_distributed)
+        others = negatives_logsumexp(unit, None if keys is unit else keys, excluded[:, None], self.temperature)
+        _, all_classes, sizes = all_labels.unique(return_inverse=True, return_counts=True)
+        classes = all_classes[excluded]
+        # 1 / |P(i)|, by class.
+        weights = torch.where(sizes > 1, 1 / (sizes - 1).clamp_min(1).to(unit.dtype), 0)
+        sums = class_sums(unit, classes, len(sizes))
+        all_sums = sums if keys is unit else class_sums(keys, all_classes, len(sizes))
+        # Of all similarities within a class, those of a row to itself are no positives.
+        positives = ((sums * all_sums).sum(1) * weights).sum() - (unit.square().sum(1) * weights[classes]).sum()
+        others = torch.where(sizes[classes] > 1, others, 0)
+        return (others.sum() - positives / self.temperature) / len(unit)
+
+
+def class_sums(rows: Tensor, classes: Tensor, count: int) -> Tensor:
+    """(count, d) sum of the rows (N, d) of each class, for classes (N,) in [0, count).
+
+    Each class is summed in the order of its rows, so that two runs give equal bits on every device.
+    """
+    order = classes.argsort(stable=True)
+    sizes = torch.bincount(classes, minlength=count)
+    return torch.segment_reduce(rows[order], "sum", lengths=sizes, axis=0)

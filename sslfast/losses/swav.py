@@ -1,0 +1,135 @@
+"""SwaVLoss: predict the cluster assignment of one crop from the other crops."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sslfast.errors import UserError
+from sslfast.losses.distributed import gather_rows
+from sslfast.losses.inputs import at_least_float32, check_embeddings, check_gather, check_positive
+
+
+class SwaVLoss(nn.Module):
+    """Swapped prediction between crops; drop-in for lightly's class of this name.
+
+    With q_i the code of full-resolution crop i (`sinkhorn`, without gradient) and p_v = softmax(scores of crop v /
+    temperature), the loss is the mean over i and all crops v != i of the cross entropy -q_i . log p_v.
+
+    It is computed in float32 at least, and returned as a scalar (lightly returns a tensor of one element).
+
+    Args:
+        temperature: divides the scores of the prediction; above 0.
+        sinkhorn_iterations: rounds of Sinkhorn-Knopp, 1 or more.
+        sinkhorn_epsilon: divides the scores of the codes; above 0.
+        sinkhorn_gather_distributed: spread the crops of all ranks evenly over the prototypes, instead of each rank's.
+
+    Raises:
+        UserError: an option out of its range.
+
+    Source: Caron et al. 2020 (SwAV), equations 1 to 6.
+    """
+
+    def __init__(
+        self,
+        temperature: float = 0.1,
+        sinkhorn_iterations: int = 3,
+        sinkhorn_epsilon: float = 0.05,
+        sinkhorn_gather_distributed: bool = False,
+    ):
+        super().__init__()
+        check_positive(
+            "SwaVLoss",
+            temperature=temperature,
+            sinkhorn_iterations=sinkhorn_iterations,
+            sinkhorn_epsilon=sinkhorn_epsilon,
+        )
+        check_gather(sinkhorn_gather_distributed)
+        self.temperature = temperature
+        self.sinkhorn_iterations = sinkhorn_iterations
+        self.sinkhorn_epsilon = sinkhorn_epsilon
+        self.sinkhorn_gather_distributed = sinkhorn_gather_distributed
+
+    def forward(
+        self,
+        high_resolution_outputs: Sequence[Tensor],
+        low_resolution_outputs: Sequence[Tensor],
+        queue_outputs: Sequence[Tensor] | None = None,
+    ) -> Tensor:
+        """The loss of one batch.
+
+        Args:
+            high_resolution_outputs: one (B, K) a full-resolution crop, its similarities to the K prototypes; float32,
+                float64, float16 or bfloat16.
+            low_resolution_outputs: one (B, K) a small crop; may be empty.
+            queue_outputs: one (M, K) a full-resolution crop, similarities of stored features; they take part in the
+                codes only.
+
+        Returns:
+            Scalar, float32 (float64 for float64 scores).
+
+        Raises:
+            UserError: fewer than two crops, no full-resolution crop, or scores that differ in shape, dtype or device.
+        """
+        crops = [*high_resolution_outputs, *low_resolution_outputs]
+        self._check(high_resolution_outputs, crops, queue_outputs)
+        codes = []
+        for i, scores in enumerate(high_resolution_outputs):
+            joined = scores if queue_outputs is None else torch.cat([scores, queue_outputs[i]])
+            code = sinkhorn(joined, self.sinkhorn_iterations, self.sinkhorn_epsilon, self.sinkhorn_gather_distributed)
+            codes.append(code[: len(scores)])
+        all_codes = torch.stack(codes).sum(0)
+        loss = all_codes.new_zeros(())
+        for v, scores in enumerate(crops):
+            predicted = torch.log_softmax(at_least_float32(scores) / self.temperature, dim=1)
+            # Every full-resolution crop but v itself: one cross entropy for all of them.
+            targets = all_codes - codes[v] if v < len(codes) else all_codes
+            loss = loss - (targets * predicted).sum(1).mean()
+        return loss / (len(codes) * (len(crops) - 1))
+
+    @staticmethod
+    def _check(high: Sequence[Tensor], crops: Sequence[Tensor], queue: Sequence[Tensor] | None) -> None:
+        if len(high) == 0 or len(crops) < 2:
+            raise UserError(
+                f"SwaVLoss: {len(high)} full-resolution crops of {len(crops)}; give at least one, and two crops in all"
+            )
+        names = [f"high_resolution_outputs[{i}]" for i in range(len(high))]
+        names += [f"low_resolution_outputs[{i}]" for i in range(len(crops) - len(high))]
+        check_embeddings("SwaVLoss", dict(zip(names, crops, strict=True)))
+        if queue is None:
+            return
+        if len(queue) != len(high):
+            raise UserError(
+                f"SwaVLoss: {len(queue)} queue_outputs for {len(high)} high_resolution_outputs; give one for each"
+            )
+        for i, stored in enumerate(queue):
+            check_embeddings("SwaVLoss", {f"queue_outputs[{i}]": stored})
+            # Row 0 stands for all: the length of the queue is free.
+            check_embeddings("SwaVLoss", {names[i]: high[i][:1], f"queue_outputs[{i}]": stored[:1]})
+
+
+@torch.no_grad()
+def sinkhorn(scores: Tensor, iterations: int = 3, epsilon: float = 0.05, gather_distributed: bool = False) -> Tensor:
+    """Codes of a batch: soft assignments to prototypes that use all prototypes equally (equations 3 to 5).
+
+    Sinkhorn-Knopp on logarithms: nothing overflows, and no prototype is left empty, whatever scores and epsilon are.
+
+    Args:
+        scores: (B, K) similarities to the prototypes.
+        iterations: rounds, 1 or more.
+        epsilon: divides the scores; above 0.
+        gather_distributed: use all prototypes equally over the batches of all ranks.
+
+    Returns:
+        (B, K) float32 (float64 for float64 scores), rows that sum to 1, without gradient.
+    """
+    logarithms = at_least_float32(scores) / epsilon
+    for _ in range(iterations):
+        prototypes = logarithms.logsumexp(0, keepdim=True)
+        if gather_distributed:
+            prototypes = gather_rows(prototypes).logsumexp(0, keepdim=True)
+        logarithms = logarithms - prototypes
+        logarithms = logarithms - logarithms.logsumexp(1, keepdim=True)
+    return logarithms.exp()
