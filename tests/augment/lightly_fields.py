@@ -16,7 +16,8 @@ def lightly_view(transform: Any) -> dict[str, Any]:
         if kind == "RandomResizedCrop":
             fields["size"] = tuple(step.size)
             fields["crop_scale"], fields["crop_ratio"] = tuple(step.scale), tuple(step.ratio)
-            fields["interpolation"] = step.interpolation.value
+            # An enumeration, or since torchvision 0.29 plain text.
+            fields["interpolation"] = getattr(step.interpolation, "value", step.interpolation)
         elif kind == "RandomHorizontalFlip":
             fields["hflip"] = step.p
         elif kind == "RandomVerticalFlip":
