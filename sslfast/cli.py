@@ -25,8 +25,9 @@ COMMANDS = {
     "pretrain": ("sslfast.train:pretrain", "pretrain a backbone; leaves a run folder"),
     "evaluate": ("sslfast.evaluate:evaluate", "measure the backbone of a run folder against baselines"),
     "report": ("sslfast.report:write_report", "write the HTML report of a run folder"),
+    "reproduce": ("sslfast.reproduce:reproduce", "measure a published table again; leaves a page with both numbers"),
     "bench": ("sslfast.bench:bench", "measure speed and memory beside other libraries"),
-    "list": ("sslfast.info:print_names", "names of methods, data, protocols, backbones or presets"),
+    "list": ("sslfast.info:print_names", "names of methods, data, protocols, backbones, presets or reproductions"),
     "export": ("sslfast.export:export", "save the backbone of a run folder for other libraries"),
     "info": ("sslfast.info:print_info", "what was built and what was found on this machine"),
 }

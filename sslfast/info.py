@@ -21,13 +21,17 @@ def names(kind: str) -> dict[str, str]:
     """Every registered name of a kind, with the first sentence of its documentation.
 
     Args:
-        kind: methods, data, protocols, backbones or presets.
+        kind: methods, data, protocols, backbones, presets or reproductions.
 
     Raises:
         UserError: no such kind.
     """
+    if kind == "reproductions":
+        from sslfast.reproduce.recipe import find_recipe, read_recipe
+
+        return {name: read_recipe(find_recipe(name)).title for name in registry.REPRODUCTIONS}
     if kind not in registry.TABLES:
-        raise UserError(f"unknown list {kind!r}; {registry.nearest(kind, list(registry.TABLES))}")
+        raise UserError(f"unknown list {kind!r}; {registry.nearest(kind, [*registry.TABLES, 'reproductions'])}")
     return {name: _first_line(registry.resolve(kind, name)) for name in registry.TABLES[kind]}
 
 
@@ -35,7 +39,7 @@ def print_names(kind: str) -> None:
     """Prints `names(kind)`, one a line.
 
     Args:
-        kind: methods, data, protocols, backbones or presets.
+        kind: methods, data, protocols, backbones, presets or reproductions.
     """
     table = names(kind)
     width = max(map(len, table))

@@ -34,6 +34,7 @@ PROTOCOLS = {
     "knn": "sslfast.evaluate.knn:evaluate_knn",
     "linear": "sslfast.evaluate.linear:evaluate_linear",
     "linear_conv": "sslfast.evaluate.linear_conv:evaluate_linear_conv",
+    "nonlinear": "sslfast.evaluate.nonlinear:evaluate_nonlinear",
     "finetune": "sslfast.evaluate.finetune:evaluate_finetune",
 }
 
@@ -42,6 +43,7 @@ BACKBONES = {
     "resnet50": "sslfast.models.resnet:resnet50",
     "resnet10_narrow": "sslfast.models.resnet:resnet10_narrow",
     "conv9": "sslfast.models.conv9:Conv9",
+    "nin": "sslfast.models.nin:NIN",
 }
 
 PRESETS = {
@@ -58,6 +60,12 @@ PRESETS = {
     "plain": "sslfast.augment.presets:plain",
     "noisy": "sslfast.augment.presets:noisy",
     "supervised": "sslfast.augment.presets:supervised",
+}
+
+# Recipe files in sslfast/reproduce.
+REPRODUCTIONS = {
+    "denoising-cifar10": "denoising-cifar10.yaml",
+    "rotation-angles": "rotation-angles.yaml",
 }
 
 TABLES = {

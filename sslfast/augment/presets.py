@@ -7,6 +7,7 @@ flip comes before and the grayscale after the colour jitter in all of them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sslfast.augment.spec import CIFAR_MEAN, CIFAR_STD, IMAGENET_MEAN, IMAGENET_STD, ViewSpec
@@ -171,27 +172,32 @@ def dino(size: int = 224, local_size: int | None = None, local_views: int = 8) -
     return [first, second] + [local] * local_views
 
 
-def rotation(size: int = 224, angles: int = 4) -> list[ViewSpec]:
+def rotation(size: int = 224, angles: int | Sequence[float] = 4) -> list[ViewSpec]:
     """Every image in all its rotations (Gidaris et al. 2018, section 3.1): one view per angle, from the same crop.
 
-    Eight angles are magnified by sqrt(2) so that no empty corner gives the angle away.
+    Angles between the right ones magnify all views by sqrt(2), so that no empty corner gives the angle away.
 
     Args:
         size: side of the view in pixels.
-        angles: 2 (0 and 180 degrees), 4 (steps of 90) or 8 (steps of 45).
+        angles: 2 (0 and 180 degrees), 4 (steps of 90) or 8 (steps of 45), or the degrees themselves, two or more.
     """
-    if angles not in (2, 4, 8):
-        raise UserError(f"rotation with {angles} angles; choose 2, 4 or 8")
+    if isinstance(angles, int):
+        if angles not in (2, 4, 8):
+            raise UserError(f"rotation with {angles} angles; choose 2, 4 or 8, or give the degrees as a list")
+        angles = [360.0 / angles * k for k in range(angles)]
+    degrees = [float(angle) for angle in angles]
+    if len({angle % 360.0 for angle in degrees}) != len(degrees) or len(degrees) < 2:
+        raise UserError(f"rotation by {degrees} degrees; give two or more angles, each of them once")
     small = size <= SMALL_IMAGE
     view = ViewSpec(
         size=size,
         crop_scale=None if small else (0.08, 1.0),  # as in the authors' code
         hflip=0.5,
-        rotation_zoom=2**0.5 if angles == 8 else 1.0,
+        rotation_zoom=1.0 if all(angle % 90.0 == 0.0 for angle in degrees) else 2**0.5,
         stream=0,
         **_statistics(size),
     )
-    return [view.replace(rotation=(360.0 / angles * k,)) for k in range(angles)]
+    return [view.replace(rotation=(angle,)) for angle in degrees]
 
 
 def plain(size: int = 224, center_fraction: float | None = None) -> list[ViewSpec]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -21,7 +23,7 @@ class Rotation(Method):
         backbone: the encoder.
         image_size: side of the views in pixels.
         seed: names the random streams of the views.
-        angles: 2 (0 and 180 degrees), 4 (steps of 90) or 8 (steps of 45).
+        angles: 2 (0 and 180 degrees), 4 (steps of 90) or 8 (steps of 45), or the degrees themselves, as [90, 270].
     """
 
     recipe = {
@@ -35,9 +37,12 @@ class Rotation(Method):
         "warmup_epochs": 0,
     }
 
-    def __init__(self, backbone: Backbone, image_size: int = 32, seed: int = 0, angles: int = 4) -> None:
-        super().__init__(backbone, presets.rotation(image_size, angles), seed)
-        self.classifier = Classifier(backbone.num_features, angles)
+    def __init__(
+        self, backbone: Backbone, image_size: int = 32, seed: int = 0, angles: int | Sequence[float] = 4
+    ) -> None:
+        views = presets.rotation(image_size, angles)
+        super().__init__(backbone, views, seed)
+        self.classifier = Classifier(backbone.num_features, len(views))
 
     def forward(self, views: Views) -> dict[str, Tensor]:
         images = torch.cat(views.tensors)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,12 +10,12 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sslfast import info
-from sslfast.errors import TrainingError, UserError
+from sslfast.errors import UserError
 from sslfast.evaluate.evaluation import RESULTS_FILE
 from sslfast.report import encoded, images, metrics, neighbours, projection, results
+from sslfast.report.page import write_page
 from sslfast.train import Run, TrainConfig, load_run
 from sslfast.train.config import CONFIG_FILE
 from sslfast.train.log import METRICS_FILE
@@ -53,20 +52,7 @@ def write_report(run: Path) -> Path:
     """
     folder = Path(run)
     loaded = load_run(folder)
-    page = _environment().get_template("template.html.jinja").render(_content(folder, loaded))
-    target = folder / "report.html"
-    unfinished = folder / ".report.html.part"
-    try:
-        unfinished.write_text(page, encoding="utf-8")
-        os.replace(unfinished, target)  # readers see the old page or the new one, never half of one
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise TrainingError(f"cannot write {target}: {error.strerror}; free some space or make it writable") from error
-    return target
-
-
-def _environment() -> Environment:
-    return Environment(loader=PackageLoader("sslfast.report", "."), autoescape=True, undefined=StrictUndefined)
+    return write_page(folder / "report.html", "sslfast.report", "report.html.jinja", _content(folder, loaded))
 
 
 def _content(folder: Path, run: Run) -> dict[str, Any]:

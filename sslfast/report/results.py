@@ -16,7 +16,7 @@ from sslfast.registry import PROTOCOLS
 from sslfast.report import plots
 
 ENCODERS = ("pretrained", "random", "scratch")
-TITLES = {"knn": "kNN", "finetune": "Fine-tuning", "linear_conv": "Linear (1×1 conv)"}
+TITLES = {"knn": "kNN", "finetune": "Fine-tuning", "linear_conv": "Linear (1×1 conv)", "nonlinear": "Two hidden layers"}
 STYLES: dict[str, dict[str, Any]] = {
     "pretrained": {"colour": 0, "marker": "o", "dash": "-"},
     "random": {"colour": None, "marker": "s", "dash": "--"},

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sslfast.data.batch import ImageBatch
+from sslfast.errors import UserError
 from sslfast.methods import build
 from sslfast.methods.rotation import Rotation
 
@@ -28,6 +29,20 @@ def test_views_are_the_rotations_of_the_first(batch: ImageBatch, angles: int) ->
     for k, view in enumerate(views.tensors):
         torch.testing.assert_close(view, torch.rot90(views.tensors[0], k * 4 // angles, dims=(2, 3)))
         assert views.column(k, "rotation").tolist() == pytest.approx([360 / angles * k] * len(batch))
+
+
+def test_the_degrees_themselves_can_be_given(batch: ImageBatch) -> None:
+    four = build("rotation", backbone="resnet10_narrow", angles=4).views(batch)
+    method = build("rotation", backbone="resnet10_narrow", angles=[90, 270])
+    views = method.views(batch)
+    for view, angle in zip(views.tensors, (1, 3), strict=True):
+        torch.testing.assert_close(view, four.tensors[angle], rtol=0, atol=0)
+    assert method.classifier(torch.zeros(1, method.backbone.num_features)).shape == (1, 2)
+    tilted = build("rotation", backbone="resnet10_narrow", angles=[0, 30])
+    assert tilted.multi_view.specs[0].rotation_zoom == pytest.approx(2**0.5)
+    for angles in ([90], [0, 360], [], 3):
+        with pytest.raises(UserError, match="give"):
+            build("rotation", backbone="resnet10_narrow", angles=angles)
 
 
 def test_eight_angles_leave_no_black_corners() -> None:

@@ -22,6 +22,8 @@ from sslfast.models import Backbone, Conv9, build_backbone
         ("conv9", 32, 160, (10, 8, 8)),
         ("conv9", 33, 160, (10, 9, 9)),
         ("conv9", 8, 160, (10, 2, 2)),
+        ("nin", 32, 192, (192, 8, 8)),
+        ("nin", 21, 192, (192, 6, 6)),
         ("resnet34", 32, 512, (512, 4, 4)),  # timm's, with the CIFAR stem
         ("resnet10t", 64, 512, (512, 2, 2)),  # timm's, with timm's own stem
         ("vit_tiny_patch16_224", 64, 192, (192, 4, 4)),  # tokens become a map
@@ -38,7 +40,7 @@ def test_shapes(name: str, size: int, features: int, map_shape: tuple[int, int, 
     assert (backbone.num_features, backbone.map_channels) == (features, map_shape[0])
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet10_narrow"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet10_narrow", "nin"])
 def test_pooled_features_are_the_mean_of_the_map(name: str) -> None:
     backbone = build_backbone(name).eval()
     images = torch.randn(2, 3, 32, 32)

@@ -1,0 +1,118 @@
+"""Recipe files: the published numbers, the cells, and what a damaged file is answered with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sslfast import registry
+from sslfast.errors import UserError
+from sslfast.reproduce.recipe import Cell, find_recipe, read_recipe
+from sslfast.train import TrainConfig
+from sslfast.train.config import resolve
+
+RECIPE = {
+    "title": "t",
+    "source": "s",
+    "pretrain": {"data": "shapes"},
+    "runs": {"a": {"method": "simclr"}},
+    "evaluations": {"e": {"protocol": "knn"}},
+    "tables": [
+        {
+            "title": "T",
+            "columns": [{"title": "1 %", "label_fraction": 0.01}, {"title": "two each", "samples_per_class": 2}],
+            "rows": [
+                {"title": "r", "run": "a", "evaluation": "e", "published": [1.5, None]},
+                {"title": "q", "run": "a", "evaluation": "e", "encoder": "random", "metric": "top5"},
+            ],
+        }
+    ],
+}
+
+
+def write(tmp_path: Path, recipe: object) -> Path:
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+def test_a_cell_has_the_settings_of_its_row_and_its_column(tmp_path: Path):
+    (table,) = read_recipe(write(tmp_path, RECIPE)).tables
+    assert table.cells() == [
+        [Cell("a", "e", "pretrained", "top1", 0.01, None, 1.5), Cell("a", "e", "pretrained", "top1", None, 2, None)],
+        [Cell("a", "e", "random", "top5", 0.01, None, None), Cell("a", "e", "random", "top5", None, 2, None)],
+    ]
+
+
+def change(*keys, value):
+    """RECIPE with another value at the end of a path of keys; None removes it."""
+    recipe = yaml.safe_load(yaml.safe_dump(RECIPE))
+    place = recipe
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = value
+    if value is None:
+        del place[keys[-1]]
+    return recipe
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (change("title", value=None), "the recipe lacks 'title'"),
+        (change("pretrain", "epoch", value=3), "pretrain sets 'epoch'; did you mean 'epochs'"),
+        (change("runs", "a", "metod", value="x"), "a sets 'metod'; did you mean 'method'"),
+        (change("evaluations", "e", "protocol", value=None), "evaluation 'e' lacks 'protocol'"),
+        (change("tables", 0, "rows", 0, "run", value="b"), "asks for run 'b'"),
+        (change("tables", 0, "rows", 0, "evaluation", value="f"), "asks for evaluation 'f'"),
+        (change("tables", 0, "rows", 0, "encoder", value="pretraind"), "did you mean 'pretrained'"),
+        (change("tables", 0, "rows", 0, "published", value=[1]), "1 published numbers for 2 columns"),
+        (change("tables", 0, "rows", 0, "colour", value=1), "has 'colour'"),
+        (change("runs", value=["a"]), "must be a mapping"),
+        ([1], "must be a mapping"),
+    ],
+)
+def test_a_damaged_recipe_names_file_and_fault(tmp_path: Path, recipe: object, message: str):
+    with pytest.raises(UserError, match=r"r\.yaml") as error:
+        read_recipe(write(tmp_path, recipe))
+    assert message in str(error.value)
+
+
+def test_names_and_files(tmp_path: Path):
+    with pytest.raises(UserError, match="did you mean 'denoising-cifar10'"):
+        find_recipe("denoising-cifar")
+    with pytest.raises(UserError, match="there is no file"):
+        find_recipe(str(tmp_path / "none.yaml"))
+    path = write(tmp_path, RECIPE)
+    assert find_recipe(str(path)) == path
+    (tmp_path / "broken.yaml").write_text("a: [")
+    with pytest.raises(UserError, match="cannot read"):
+        read_recipe(tmp_path / "broken.yaml")
+
+
+@pytest.mark.parametrize("name", registry.REPRODUCTIONS)
+def test_every_run_of_the_recipes_is_a_valid_configuration(name: str):
+    recipe = read_recipe(find_recipe(name))
+    for run, options in recipe.runs.items():
+        config = resolve(TrainConfig(**{"data": "shapes", **recipe.pretrain, **options}))
+        assert config.epochs >= 5, run
+    for evaluation in recipe.evaluations.values():
+        assert callable(registry.resolve("protocols", evaluation.protocol))
+    used = {cell.run for table in recipe.tables for row in table.cells() for cell in row}
+    assert used == set(recipe.runs)
+
+
+def test_the_published_numbers_of_the_denoising_tables():
+    first, second = read_recipe(find_recipe("denoising-cifar10")).tables
+    assert [row[0].published for row in first.cells()] == [41.3, 38.4, 20.7, 11]
+    pretrained, scratch = ([cell.published for cell in row] for row in second.cells())
+    assert pretrained == [38.2, 54.8, 64.4, 68.9, 76.6, 79.2, 81.4]
+    assert scratch == [27.5, 34.8, 41.4, 50.8, 56.8, 62.0, 66.3]
+    assert [cell.label_fraction for cell in second.cells()[0]] == [0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0]
+
+
+def test_the_published_numbers_of_the_rotations():
+    (table,) = read_recipe(find_recipe("rotation-angles")).tables
+    assert [row[0].published for row in table.cells()] == [89.06, 88.51, 87.46, 85.52, None]

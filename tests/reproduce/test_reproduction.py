@@ -1,0 +1,137 @@
+"""reproduce: what it runs, what it keeps, and the page it leaves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sslfast.cli import main
+from sslfast.errors import DataError, UserError
+from sslfast.reproduce import reproduce, reproduction
+
+RECIPE = {
+    "title": "Two of a <kind>",
+    "source": "nobody",
+    "pretrain": {
+        "data": "shapes",
+        "method": "autoencoder",
+        "backbone": "resnet10_narrow",
+        "image_size": 16,
+        "epochs": 50,
+        "batch_size": 16,
+        "schedule": "constant",
+    },
+    "scaled_down": {"limit": 96, "limit_test": 48, "epochs": 1, "evaluation_epochs": 1},
+    "runs": {"plain": {}, "noisy": {"method": "denoising_autoencoder"}},
+    "evaluations": {
+        "neighbours": {"protocol": "knn"},
+        "tuned": {"protocol": "finetune", "options": {"epochs": 9}, "baseline_backbone": "resnet10_narrow"},
+        "untrained": {"protocol": "sslfast.reproduce.untrained:evaluate_untrained"},
+    },
+    "tables": [
+        {
+            "title": "First",
+            "columns": [{"title": "top-1"}, {"title": "top-5", "metric": "top5"}],
+            "rows": [
+                {"title": "plain", "run": "plain", "evaluation": "neighbours", "published": [31.25, 77.0]},
+                {"title": "noisy", "run": "noisy", "evaluation": "neighbours", "published": [32.5, None]},
+                {"title": "random", "run": "noisy", "evaluation": "neighbours", "encoder": "random"},
+                {"title": "nothing", "run": "noisy", "evaluation": "untrained"},
+            ],
+        },
+        {
+            "title": "Second",
+            "columns": [{"title": str(count), "samples_per_class": count} for count in (1, 2, 4)],
+            "rows": [
+                {"title": "tuned", "run": "plain", "evaluation": "tuned", "published": [11, 12, 13]},
+                {"title": "scratch", "run": "plain", "evaluation": "tuned", "encoder": "scratch"},
+            ],
+        },
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "kinds.yaml"
+    path.write_text(yaml.safe_dump(RECIPE))
+    return path
+
+
+@pytest.fixture(scope="module")
+def done(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("out")
+    assert reproduce(str(recipe), out=out, scaled_down=True) == out / "tables.html"
+    return out
+
+
+def test_every_cell_is_the_row_that_its_evaluation_measured(done: Path):
+    results = json.loads((done / "results.json").read_text())
+    assert sorted(results) == ["noisy/neighbours", "noisy/untrained", "plain/neighbours", "plain/tuned"]
+    tuned = results["plain/tuned"]
+    assert tuned["settings"]["options"] == {"epochs": 1}
+    assert [(row["encoder"], row["samples_per_class"]) for row in tuned["rows"]] == [
+        (encoder, count) for count in (1, 2, 4) for encoder in ("pretrained", "scratch")
+    ]
+    assert {row["encoder"] for row in results["plain/neighbours"]["rows"]} == {"pretrained"}
+    assert {row["test_images"] for result in results.values() for row in result["rows"]} == {48}
+    page = (done / "tables.html").read_text()
+    for result in results.values():
+        for row in result["rows"]:
+            assert f"{row['top1']:.1f}" in page
+    assert f"{results['noisy/neighbours']['rows'][0]['top5']:.1f}" in page
+
+
+def test_the_page_shows_published_numbers_and_says_that_it_is_scaled_down(done: Path):
+    page = (done / "tables.html").read_text()
+    assert "Two of a &lt;kind&gt;" in page
+    for number in ("31.25", "77", "32.5", "11", "12", "13"):
+        assert f"<small>{number}</small>" in page
+    assert "Scaled down" in page
+    assert "the first 96 training images, the first 48 test images, epochs of pretraining: 1" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert page.count("<svg") == 1  # the second table's columns are numbers of labels
+
+
+def test_what_is_done_is_kept_and_other_sizes_are_refused(recipe: Path, done: Path, monkeypatch, capsys):
+    def never(*arguments: object, **options: object) -> None:
+        raise AssertionError("is computed again")
+
+    monkeypatch.setattr(reproduction, "pretrain", never)
+    monkeypatch.setattr(reproduction, "evaluate", never)
+    assert main(["reproduce", str(recipe), "--out", str(done), "--scaled-down"]) == 0
+    printed = capsys.readouterr().out
+    assert "Scaled down" in printed
+    assert "(31.25)" in printed
+    assert main(["reproduce", str(recipe), "--out", str(done), "--scaled-down", "--epochs", "2"]) == 2
+    assert "epochs" in capsys.readouterr().err
+
+
+def test_only_what_is_missing_is_measured_again(recipe: Path, done: Path, monkeypatch):
+    results = json.loads((done / "results.json").read_text())
+    lost = results["plain/tuned"]["rows"].pop()
+    (done / "results.json").write_text(json.dumps(results))
+    asked = []
+
+    def measure(run: Path, **options: object) -> list[dict[str, object]]:
+        asked.append((run.name, options["protocols"], options["samples_per_class"], options["baselines"]))
+        return [lost]
+
+    monkeypatch.setattr(reproduction, "evaluate", measure)
+    reproduce(str(recipe), out=done, scaled_down=True)
+    assert asked == [("plain", ("finetune",), [4], True)]
+
+
+def test_full_size_says_nothing_of_scale():
+    assert reproduction.Sizes().facts() == []
+
+
+def test_bad_input(recipe: Path, tmp_path: Path):
+    with pytest.raises(UserError, match="limit is 0"):
+        reproduce(str(recipe), out=tmp_path, limit=0)
+    (tmp_path / "results.json").write_text("[1]")
+    with pytest.raises(DataError, match="remove the file"):
+        reproduce(str(recipe), out=tmp_path, scaled_down=True)
