@@ -163,6 +163,8 @@ def read_recipe(path: Path) -> Recipe:
         raise UserError(f"cannot read {path}: {error}; correct the file") from error
     recipe = _build(Recipe, values, path, "the recipe")
     known = [field.name for field in fields(TrainConfig)]
+    for name in ("runs", "evaluations"):
+        _mapping(getattr(recipe, name), path, name)
     for name, options in {"pretrain": recipe.pretrain, **recipe.runs}.items():
         for option in _mapping(options, path, name):
             if option not in known:
