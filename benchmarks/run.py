@@ -1,7 +1,8 @@
 """The benchmark runner: every library on the same inputs, in one process, in turn.
 
-A case module defines `cases(setup) -> Iterator[Case]`. A case names its contenders, sslfast first; the runner calls
-them in turn, so that whatever else the machine does hits all alike, and keeps every case, won or lost.
+A case module defines `cases(setup) -> Iterator[Case]`, or functions of that form. A case names its contenders, sslfast
+first; the runner calls them in turn, so that whatever else the machine does hits all alike, and keeps every case, won
+or lost.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import datetime
 import importlib
 import importlib.metadata
 import json
+import math
 import os
 import statistics
 import time
@@ -23,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import machine
+from benchmarks.page import draw
 from sslfast.errors import UserError
 from sslfast.info import DALI
 from sslfast.registry import nearest
@@ -35,7 +38,12 @@ SUITES = {
         "patch_grid": "benchmarks.ops.patch_grid",
     },
     "data": {"photos": "benchmarks.data.photos"},
-    "train": {"simclr": "benchmarks.train.simclr"},
+    "train": {name: f"benchmarks.train.pretraining:{name}" for name in ("simclr", "moco", "byol", "simsiam")},
+    "scaling": {
+        "nt_xent": "benchmarks.scaling.contrastive",
+        "augment": "benchmarks.scaling.augment",
+        "ranks": "benchmarks.scaling.ranks",
+    },
 }
 PEERS = {  # name of the contender -> distribution on the package index
     "lightly": "lightly",
@@ -59,6 +67,7 @@ class Setup:
     device: str
     threads: int
     images: Path | None = None
+    memory_bytes: float = math.inf
 
 
 @dataclass
@@ -70,11 +79,13 @@ class Case:
         name: the situation, in a few words.
         unit: what a call makes or handles, in the plural.
         count: how many of them a call makes.
-        contenders: library -> call that makes its contender, whose result is timed; ImportError means not installed.
-            A library with several settings is named "library, setting".
+        contenders: library -> call that makes its contender, whose call is timed; ImportError means not installed. A
+            library with several settings is named "library, setting". A call may return the seconds of its parts.
         least_bytes: bytes that any implementation must read and write.
         least_flops: floating-point operations that any implementation must do.
         settings: sizes and parameters, for the record.
+        axis: the setting that grows from case to case, if any: such cases are drawn as lines over it.
+        in_process: whether the work, and so its memory, is this process's.
     """
 
     op: str
@@ -85,6 +96,8 @@ class Case:
     least_bytes: float = 0.0
     least_flops: float = 0.0
     settings: dict[str, Any] = field(default_factory=dict)
+    axis: str = ""
+    in_process: bool = True
 
 
 def run_suite(
@@ -124,12 +137,17 @@ def run_suite(
         f"{facts['name']}, {threads} threads, torch {torch.__version__}; floor: copy "
         f"{floor['copy_bytes_per_second'] / 1e9:.1f} GB/s, matrix {floor['matrix_flops_per_second'] / 1e12:.2f} TFLOP/s"
     )
-    setup = Setup(device, threads, images)
+    memory = torch.cuda.get_device_properties(0).total_memory if device == "cuda" else facts["memory_bytes"]
+    setup = Setup(device, threads, images, memory)
     rows: list[dict[str, Any]] = []
     for op in only or SUITES[suite]:
-        for case in importlib.import_module(SUITES[suite][op]).cases(setup):
+        module, _, function = SUITES[suite][op].partition(":")
+        for case in getattr(importlib.import_module(module), function or "cases")(setup):
             measured = measure(case, setup, against, seconds, floor)
             console.print(table(case, measured))
+            for line in map(parts_of, measured):
+                if line:
+                    console.print(line)
             rows += measured
     result = {
         "suite": suite,
@@ -143,6 +161,7 @@ def run_suite(
     out = out or RESULTS / f"{suite}--{facts['name']}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + "\n")
+    draw(out)
     return out
 
 
@@ -158,6 +177,7 @@ def measure(
         if against and library not in (*against, "sslfast"):
             continue
         row = {"op": case.op, "case": case.name, "settings": case.settings, "contender": name, "unit": case.unit}
+        row |= {"axis": case.axis, "least_bytes": case.least_bytes, "least_flops": case.least_flops}
         try:
             call = make()
         except ImportError as error:
@@ -165,7 +185,8 @@ def measure(
             continue
         call()
         # The memory of worker processes is not this process's.
-        peak = None if "workers" in name else machine.peak_extra_bytes(call, setup.device)
+        elsewhere = "workers" in name or not case.in_process
+        peak = None if elsewhere else machine.peak_extra_bytes(call, setup.device)
         version = importlib.metadata.version(PEERS.get(library, library))
         rows.append(row | {"version": version, "peak_extra_bytes": peak, "floor_seconds": least})
         calls.append(call)
@@ -174,6 +195,10 @@ def measure(
         first, median, third = statistics.quantiles(values, n=4)
         row |= {"calls": len(values), "seconds": median, "seconds_q1": first, "seconds_q3": third}
         row["per_second"] = case.count / median
+    for row, call in zip((row for row in rows if "skipped" not in row), calls, strict=True):
+        parts = call()
+        if isinstance(parts, dict):
+            row["parts"] = parts
     return rows
 
 
@@ -214,3 +239,10 @@ def table(case: Case, rows: list[dict[str, Any]]) -> Table:
             f"{100 * least / row['seconds']:.1f} %" if least else "",
         )
     return view
+
+
+def parts_of(row: dict[str, Any]) -> str:
+    """Where the time of a row went, on one line; empty where its call did not say."""
+    parts = row.get("parts", {})
+    shares = ", ".join(f"{name} {100 * seconds / sum(parts.values()):.0f} %" for name, seconds in parts.items())
+    return f"{row['contender']}: {shares}" if shares else ""

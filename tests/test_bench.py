@@ -59,7 +59,7 @@ def test_suite_writes_json(runner: Any, tmp_path: Path, monkeypatch: pytest.Monk
     """The suite with small cases in place of the real ones."""
     threads = torch.get_num_threads()
     cases = importlib.import_module("benchmarks.ops.contrastive")
-    monkeypatch.setattr(cases, "cases", lambda setup: [cases._case(setup, 8, 16)])
+    monkeypatch.setattr(cases, "cases", lambda setup: [cases.contrastive_case(setup, 8, 16)])
     monkeypatch.setattr(runner.machine, "measure_floor", lambda device: FLOOR)
     try:
         file = command.bench("ops", against=["pytorch"], only=["nt_xent"], seconds=0.0, out=tmp_path / "result.json")

@@ -24,11 +24,11 @@ Transform = Callable[[Any], Any]
 def cases(setup: Setup) -> Iterator[Case]:
     """Both sizes; the counts keep a call of the slowest library below a few seconds."""
     scale = 64 if setup.device == "cuda" else 1
-    yield _case(setup, "simclr 32 px", size=32, view=32, count=512 * scale)
-    yield _case(setup, "simclr 256 -> 224 px with blur", size=256, view=224, count=64 * scale)
+    yield augment_case(setup, "simclr 32 px", size=32, view=32, count=512 * scale)
+    yield augment_case(setup, "simclr 256 -> 224 px with blur", size=256, view=224, count=64 * scale)
 
 
-def _case(setup: Setup, name: str, size: int, view: int, count: int) -> Case:
+def augment_case(setup: Setup, name: str, size: int, view: int, count: int) -> Case:
     images = _images(setup.images, size, count)
     spec = presets.simclr(view)[0]
     contenders: dict[str, Callable[[], Callable[[], object]]] = {

@@ -18,10 +18,10 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 def cases(setup: Setup) -> Iterator[Case]:
     """Batches of a small, a usual and a large run; dimension 128, the projector's usual output."""
     for batch in (1024, 4096, 16384) if setup.device == "cuda" else (512, 4096):
-        yield _case(setup, batch, dimension=128)
+        yield contrastive_case(setup, batch, dimension=128)
 
 
-def _case(setup: Setup, batch: int, dimension: int) -> Case:
+def contrastive_case(setup: Setup, batch: int, dimension: int) -> Case:
     generator = torch.Generator().manual_seed(0)
     z0, z1 = (torch.randn(batch, dimension, generator=generator).to(setup.device).requires_grad_() for _ in range(2))
     rows = 2 * batch

@@ -92,7 +92,9 @@ def curve(x: NDArray[np.float64], y: NDArray[np.float64], *, x_label: str, alt: 
         return _svg(figure, alt)
 
 
-def lines(series: Sequence[Series], *, x_label: str, y_label: str, log_x: bool, alt: str) -> Markup:
+def lines(
+    series: Sequence[Series], *, x_label: str, y_label: str, log_x: bool, alt: str, log_y: bool = False
+) -> Markup:
     """Several lines in one panel, for example accuracy over the number of labels."""
     with matplotlib.rc_context(_STYLE):
         figure, axes = _panel(x_label, y_label)
@@ -109,8 +111,12 @@ def lines(series: Sequence[Series], *, x_label: str, y_label: str, log_x: bool, 
         if log_x:
             axes.set_xscale("log")
             axes.set_xticks(_spaced(sorted({float(value) for line in series for value in line.x})))
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
             axes.xaxis.set_minor_locator(NullLocator())
+        if log_y:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.yaxis.set_minor_locator(NullLocator())
         return _svg(figure, alt)
 
 
@@ -149,9 +155,13 @@ def marker(group: int) -> str:
     return MARKERS[group % len(MARKERS)] if group >= 0 else "o"
 
 
+def _tick(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def _spaced(values: list[float]) -> list[float]:
     """The values, from the largest down, whose labels do not touch on a logarithmic axis."""
-    gap = 0.07 * np.log(values[-1] / values[0])
+    gap = (0.03 + 0.016 * max(len(_tick(value)) for value in values)) * np.log(values[-1] / values[0])
     kept = values[-1:]
     for value in reversed(values[:-1]):
         if np.log(kept[0] / value) >= gap:

@@ -1,0 +1,130 @@
+"""The page of a result file: bars with the peers, lines over what grows, and the roofline of the machine.
+
+`python -m benchmarks.page FILE.json …` draws pages again from result files.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from sslfast.report import plots
+from sslfast.report.page import write_page
+
+Row = dict[str, Any]
+
+
+def draw(results: Path) -> Path:
+    """Writes FILE.html beside a result file FILE.json: one page without any other file.
+
+    Args:
+        results: as `benchmarks.run` wrote it.
+
+    Returns:
+        The page.
+    """
+    content = json.loads(results.read_text())
+    measured = [row for row in content["rows"] if "seconds" in row]
+    lines, legend = _lines(measured)
+    page = {
+        "result": content,
+        "cases": [_case(rows) for rows in _grouped(measured, "op", "case")],
+        "lines": lines,
+        "legend": legend,
+        "roofline": _roofline(measured, content["floor"]),
+        "missing": sorted({row["contender"] for row in content["rows"] if "skipped" in row}),
+    }
+    return write_page(results.with_suffix(".html"), "benchmarks", "page.html.jinja", page)
+
+
+def _grouped(rows: Sequence[Row], *names: str) -> list[list[Row]]:
+    """Rows that agree in the named entries, in the order of their first."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in names), []).append(row)
+    return list(groups.values())
+
+
+def _case(rows: Sequence[Row]) -> dict[str, Any]:
+    """A case's bars: each as long as its rate, the fastest full."""
+    fastest = max(row["per_second"] for row in rows)
+    ours = next((row["seconds"] for row in rows if row["contender"] == "sslfast"), None)
+    bars = []
+    for row in rows:
+        peak, least = row["peak_extra_bytes"], row["floor_seconds"]
+        parts = row.get("parts", {})
+        whole = sum(parts.values()) or 1.0
+        bars.append(
+            {
+                "name": f"{row['contender']} ({row['version']})",
+                "own": row["contender"] == "sslfast",
+                "width": 100 * row["per_second"] / fastest,
+                "rate": _rate(row["per_second"]),
+                "time": f"{1e3 * row['seconds']:.3g} ({1e3 * row['seconds_q1']:.3g}–{1e3 * row['seconds_q3']:.3g})",
+                "factor": f"{row['seconds'] / ours:.1f} ×" if ours and row["contender"] != "sslfast" else "",
+                "memory": "" if peak is None else f"{peak / 2**20:,.1f}",
+                "floor": f"{100 * least / row['seconds']:.1f} %" if least else "",
+                "parts": ", ".join(f"{name} {100 * seconds / whole:.0f} %" for name, seconds in parts.items()),
+            }
+        )
+    return {"title": f"{rows[0]['op']}: {rows[0]['case']}", "unit": rows[0]["unit"], "bars": bars}
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _lines(rows: Sequence[Row]) -> tuple[list[tuple[str, Markup]], list[tuple[str, int]]]:
+    """Time for one unit over the setting that grows: a plot for each operation and setting; and the colours."""
+    growing = [row for row in rows if row.get("axis")]
+    names = list(dict.fromkeys(row["contender"] for row in growing))
+    figures = []
+    for group in _grouped(growing, "op", "axis"):
+        axis = group[0]["axis"]
+        series = []
+        for line in _grouped(group, "contender"):
+            points = sorted((row["settings"][axis], 1e3 / row["per_second"]) for row in line)
+            x, y = np.array(points, dtype=np.float64).T
+            series.append(plots.Series(x, y, names.index(line[0]["contender"]) % plots.SERIES, marker="o"))
+        unit = group[0]["unit"].removesuffix("es" if group[0]["unit"].endswith("sses") else "s")
+        title = f"{group[0]['op']} over {axis.replace('_', ' ')}"
+        svg = plots.lines(
+            series, x_label=axis.replace("_", " "), y_label=f"ms a {unit}", log_x=True, log_y=True, alt=title
+        )
+        figures.append((title, svg))
+    return figures, [(name, position % plots.SERIES) for position, name in enumerate(names)]
+
+
+def _roofline(rows: Sequence[Row], floor: dict[str, float]) -> Markup | None:
+    """Attained over possible: least operations a second against least operations a byte, under the machine's roof."""
+    points = [
+        (row["least_flops"] / row["least_bytes"], row["least_flops"] / row["seconds"] / 1e9)
+        for row in rows
+        if row["contender"] == "sslfast" and row.get("least_flops") and row.get("least_bytes")
+    ]
+    if not points:
+        return None
+    x, y = np.array(points, dtype=np.float64).T
+    bandwidth, rate = floor["copy_bytes_per_second"] / 1e9, floor["matrix_flops_per_second"] / 1e9
+    ridge = rate / bandwidth
+    ends = np.array([min(x.min(), ridge) / 2, ridge, max(x.max(), ridge) * 2])
+    roof = plots.Series(ends, np.minimum(rate, bandwidth * ends), None)
+    return plots.lines(
+        [roof, plots.Series(x, y, 0, marker="o", dash="")],
+        x_label="least operations a byte",
+        y_label="GFLOP/s",
+        log_x=True,
+        log_y=True,
+        alt="roofline: the machine's measured roof, and sslfast's operations under it",
+    )
+
+
+if __name__ == "__main__":
+    for file in sys.argv[1:]:
+        print(draw(Path(file)))

@@ -1,0 +1,64 @@
+"""The cases of the suites: both sides of a training step learn, and what grows grows."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import pytest
+import torch
+
+
+def setup(device: str = "cpu", **options: Any) -> Any:
+    return importlib.import_module("benchmarks.run").Setup(device, 1, **options)
+
+
+@pytest.mark.parametrize("name", ["simclr", "moco", "byol", "simsiam"])
+def test_both_sides_train_and_tell_where_the_time_goes(name: str, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("lightly")
+    module = importlib.import_module("benchmarks.train.pretraining")
+    monkeypatch.setattr(module, "BATCH", 16)
+    (case,) = getattr(module, name)(setup())
+    assert case.count == 64
+    assert list(case.contenders) == ["sslfast", "lightly, 1 workers"]
+    for make in case.contenders.values():
+        epoch = make()
+        before = [parameter.clone() for parameter in epoch.method.backbone.parameters()]
+        parts = epoch()
+        assert set(parts) == {"waiting for data", "views", "forward", "backward", "optimiser"}
+        assert all(seconds > 0 for seconds in parts.values())
+        after = epoch.method.backbone.parameters()
+        assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+        if hasattr(epoch.loader, "_iterator"):
+            epoch.loader._iterator._shutdown_workers()
+
+
+def test_the_batch_grows_and_peers_stop_where_memory_ends():
+    module = importlib.import_module("benchmarks.scaling.contrastive")
+    cases = list(module.cases(setup(memory_bytes=2.0**30)))
+    batches = [case.settings["batch"] for case in cases if case.axis == "batch"]
+    assert (batches[0], batches[-1]) == (32, 32768) and batches == sorted(batches)
+    assert [case.settings["dimension"] for case in cases if case.axis == "dimension"] == [64, 128, 256, 512, 1024]
+    assert "lightly" in cases[0].contenders
+    assert list(next(case for case in cases if case.settings["batch"] == 32768).contenders) == ["sslfast"]
+
+
+def test_the_views_grow():
+    module = importlib.import_module("benchmarks.scaling.augment")
+    cases = list(module.cases(setup()))
+    assert [case.settings["view_size"] for case in cases] == [32, 64, 96, 160, 224, 320, 512]
+    assert {case.axis for case in cases} == {"view_size"}
+
+
+def test_ranks_answer_with_the_loss_of_all_batches(monkeypatch: pytest.MonkeyPatch):
+    module = importlib.import_module("benchmarks.scaling.ranks")
+    assert [case.settings["ranks"] for case in module.cases(setup())] == [1, 2, 4]
+    call = module._Ranks("sslfast", 2, setup())
+    call()
+    call()
+    processes = torch.multiprocessing.active_children()
+    assert len(processes) >= 2
+    del call
+    for process in processes:
+        process.join(20)
+        assert process.exitcode == 0

@@ -1,0 +1,87 @@
+"""The page of a result file: every number of the file is on it, and it needs nothing else."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+RESULTS = Path(__file__).parent.parent.parent / "benchmarks" / "results"
+
+
+def row(contender: str, seconds: float, **settings: Any) -> dict[str, Any]:
+    return {
+        "op": "nt_xent",
+        "case": f"case {settings}",
+        "settings": settings,
+        "axis": "batch" if settings else "",
+        "contender": contender,
+        "unit": "losses",
+        "version": "1.2",
+        "peak_extra_bytes": 3 << 20,
+        "floor_seconds": seconds / 4,
+        "least_bytes": 1e6,
+        "least_flops": 1e9,
+        "calls": 5,
+        "seconds": seconds,
+        "seconds_q1": 0.9 * seconds,
+        "seconds_q3": 1.1 * seconds,
+        "per_second": 1 / seconds,
+    }
+
+
+def result(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "suite": "scaling",
+        "date": "2026-01-01",
+        "machine": {"name": "m", "cpu": "<cpu>", "gpu": None, "threads": 2},
+        "floor": {"copy_bytes_per_second": 1e10, "matrix_flops_per_second": 1e12},
+        "torch": "2.11",
+        "sslfast": "0.1",
+        "rows": rows,
+    }
+
+
+def draw(tmp_path: Path, rows: list[dict[str, Any]]) -> str:
+    file = tmp_path / "scaling--m.json"
+    file.write_text(json.dumps(result(rows)))
+    page = importlib.import_module("benchmarks.page").draw(file)
+    assert page == tmp_path / "scaling--m.html"
+    return page.read_text()
+
+
+def test_bars_show_every_contender_and_how_much_slower_it_is(tmp_path: Path):
+    parts = {"waiting for data": 0.003, "forward": 0.001}
+    missing = {"op": "nt_xent", "case": "case {}", "settings": {}, "contender": "kornia", "skipped": "no kornia"}
+    text = draw(tmp_path, [row("sslfast", 0.01), row("lightly", 0.04) | {"parts": parts}, missing])
+    assert "sslfast (1.2)" in text and "lightly (1.2)" in text
+    assert "4.0 ×" in text
+    assert "width: 100.00%" in text and "width: 25.00%" in text
+    assert "waiting for data 75 %, forward 25 %" in text
+    assert "Not installed where this was measured: kornia" in text
+    assert "&lt;cpu&gt;" in text
+    assert "http" not in text.replace("http://www.w3.org", "")
+
+
+def test_lines_over_what_grows_and_the_roofline(tmp_path: Path):
+    rows = [
+        row(name, scale * batch / 1e4, batch=batch)
+        for batch in (32, 64, 128)
+        for name, scale in (("sslfast", 1), ("lightly", 3))
+    ]
+    text = draw(tmp_path, rows)
+    assert text.count("<svg") == 2
+    assert "nt_xent over batch" in text and "Roofline" in text
+    assert draw(tmp_path, [row("lightly", 0.1)]).count("<svg") == 0
+
+
+@pytest.mark.parametrize("file", sorted(RESULTS.glob("*--*.json")), ids=lambda file: file.stem)
+def test_committed_results_can_be_drawn(tmp_path: Path, file: Path):
+    copy = tmp_path / file.name
+    copy.write_text(file.read_text())
+    text = importlib.import_module("benchmarks.page").draw(copy).read_text()
+    for entry in json.loads(file.read_text())["rows"]:
+        assert entry["contender"] in text
