@@ -1,4 +1,4 @@
-"""The README's code runs, and its commands exist with the options shown."""
+"""The code of the README and of docs/ runs, and the commands exist with the options shown."""
 
 import re
 import shlex
@@ -8,22 +8,47 @@ import pytest
 
 from sslfast.cli import COMMANDS, main
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
-PYTHON = [code for language, code in BLOCKS if language == "python"]
-COMMAND_LINES = [
-    line.partition("#")[0].strip()
-    for language, code in BLOCKS
-    if language == "bash"
-    for line in code.splitlines()
-    if line.startswith("sslfast ")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {
+    path.name: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+}
+BLOCKS = {
+    name: re.findall(r"^```(\w+)\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL) for name, text in PAGES.items()
+}
+# A page of docs/ is one program, told in parts; the README's blocks stand alone.
+PROGRAMS = [
+    (name, part)
+    for name, blocks in BLOCKS.items()
+    for code in [[code for language, code in blocks if language == "python"]]
+    for part in (code if name == "README.md" else ["".join(code)])
+    if part
 ]
+COMMAND_LINES = sorted(
+    {
+        re.sub(r"^(torchrun .* -m|srun) sslfast", "sslfast", line.partition("#")[0].strip())
+        for blocks in BLOCKS.values()
+        for language, code in blocks
+        if language == "bash"
+        for line in code.splitlines()
+        if re.match(r"(torchrun .* -m )?sslfast ", line)
+    }
+)
 QUICK = {"sslfast list methods", "sslfast info", "sslfast pretrain --help"}
 
 
-@pytest.mark.parametrize("code", PYTHON, ids=[f"block{i}" for i in range(len(PYTHON))])
-def test_python_block_runs(code: str) -> None:
-    exec(compile(code, "README.md", "exec"), {})
+@pytest.mark.parametrize(
+    ("page", "code"), PROGRAMS, ids=[f"{name}-{position}" for position, (name, _) in enumerate(PROGRAMS)]
+)
+def test_python_blocks_run(page: str, code: str) -> None:
+    exec(compile(code, page, "exec"), {"__name__": page})
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    folder = ROOT if page == "README.md" else ROOT / "docs"
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", PAGES[page]):
+        assert (folder / target).exists(), target
 
 
 @pytest.mark.parametrize("line", COMMAND_LINES)
@@ -43,7 +68,7 @@ def test_command_line_is_valid(line: str, capsys: pytest.CaptureFixture[str]) ->
     text = capsys.readouterr().out
     for option in rest:
         if option.startswith("--"):
-            assert option in text
+            assert option.partition(".")[0] in text
 
 
 def test_quick_commands_are_in_the_readme() -> None:

@@ -123,7 +123,11 @@ class Loop:
             self._before_epoch()
         self.started, self.images = time.perf_counter(), 0
         batches = self.loader.epoch(position.epoch, start=position.batch)
-        while position.step < self.last_step and (group := list(itertools.islice(batches, self.config.accumulate))):
+        while position.step < self.last_step:
+            with self.stopwatch("data"):
+                group = list(itertools.islice(batches, self.config.accumulate))
+            if not group:
+                break
             self.pending.append(self._step(group))
             if not self.reads_rarely or position.step % STEPS_BETWEEN_READS == 0:
                 self._read_scalars()
