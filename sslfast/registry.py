@@ -65,6 +65,7 @@ PRESETS = {
 # Recipe files in sslfast/reproduce.
 REPRODUCTIONS = {
     "denoising-cifar10": "denoising-cifar10.yaml",
+    "split-brain": "split-brain.yaml",
     "rotation-angles": "rotation-angles.yaml",
 }
 

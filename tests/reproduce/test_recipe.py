@@ -116,3 +116,14 @@ def test_the_published_numbers_of_the_denoising_tables():
 def test_the_published_numbers_of_the_rotations():
     (table,) = read_recipe(find_recipe("rotation-angles")).tables
     assert [row[0].published for row in table.cells()] == [89.06, 88.51, 87.46, 85.52, None]
+
+
+def test_the_published_numbers_of_split_brain():
+    first, second = read_recipe(find_recipe("split-brain")).tables
+    top1 = [row[0].published for row in first.cells()]
+    assert top1 == [9.43, 3.01, 9.58, 12.27, 13.51, 14.04, 10.81, 10.93, 12.66, 6.53]
+    top5 = [row[1].published for row in first.cells()]
+    assert top5 == [23.43, 9.88, 24.79, 27.11, 29.45, 30.15, 24.76, 25.58, 27.99, 18.15]
+    assert [cell.published for cell in second.cells()[0]] == [0.65, 1.12, 1.99, 3.66, 6.56, 10.12, 14.50]
+    assert [cell.published for cell in second.cells()[1]] == [2.15, 3.52, 5.74, 9.98, 16.48, 23.74, 30.96]
+    assert [cell.samples_per_class for cell in second.cells()[0]] == [1, 2, 4, 8, 16, 32, 64]
