@@ -25,12 +25,13 @@ class CPC(PatchMethod):
 
         loss = mean over k, i of -log( exp(s(W_k c_i, t_i+k)) / sum over all patches j of exp(s(W_k c_i, t_j)) )
 
-    with t = V z. Here s is the cosine over a temperature, where equation 4 has the plain product. The row right below
-    shares half of its pixels with the context and is left out: k is 2 to 6, five rows in all. t is the shorter vector
-    of version 2, as are the PixelCNN and the dropped colours (its appendix A); version 1 has gray images instead.
+    with t = V z. Here s is the cosine over a temperature, where equation 3 has the plain product. The row right below
+    shares half of its pixels with the context and is left out: k is 2 to 6, five rows in all. The shorter targets, the
+    PixelCNN's blocks and the dropped colours are those of version 2; version 1 has gray images.
 
-    Both papers' encoders have no batch norm, since its statistics tie the patches of an image together and so betray
-    them. `resnet50_gn` is such a backbone; one that has batch norm is normalised over all patches of the batch.
+    The encoders of both papers have no batch norm, whose statistics tie the patches of an image together, so that they
+    can be found without a prediction. `resnet50_gn` is such a backbone; batch norm, where a backbone has it, takes its
+    statistics over all patches of the batch.
 
     The recipe is that of section 3.2: Adam at 2e-4, 32 GPUs with 16 images each. The paper does not name the epochs.
 

@@ -12,15 +12,15 @@ from sslfast.models import Backbone, Classifier, Projector
 
 
 class Jigsaw(PatchMethod):
-    """Says in which order the nine patches of an image were shuffled (section 3, the context-free network).
+    """Says in which order the nine patches of an image were shuffled (section 3).
 
     All patches go through the same backbone and the same layer behind it; their features, in the shuffled order, are
     joined by a perceptron whose classes are a set of permutations with large Hamming distances. Against short cuts
-    (section 4.2): every patch is normalised by its own mean and deviation, it lies anywhere in its cell, the colour
-    channels are shifted against each other, and some images are gray.
+    every patch is normalised by its own mean and deviation, it lies anywhere in its cell, its colour channels are
+    shifted against each other, and some images are gray.
 
-    The recipe is that of section 4 (ImageNet, 350,000 steps, which are 70 epochs), with a cosine instead of steps of
-    the learning rate, and with AlexNet's weight decay. The networks here have batch norm, which the paper's has not.
+    The recipe is the paper's (ImageNet, 350,000 steps, which are 70 epochs), with a cosine instead of steps of the
+    learning rate, and with AlexNet's weight decay. The networks here have batch norm, which the paper's has not.
 
     Args:
         backbone: the encoder; it must take patches of a quarter of the image.

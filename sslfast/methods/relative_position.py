@@ -16,11 +16,11 @@ NEIGHBOURS = tuple(cell for cell in range(9) if cell != grids.CENTRE)
 class RelativePosition(PatchMethod):
     """Says on which of eight sides of one patch another one lies (section 3).
 
-    The two patches go through the same backbone and the same layer behind it, and meet only then (late fusion, section
-    3.1). Of every image one patch is seen with all its eight neighbours, since a patch may stand in eight pairs. Gaps
-    and jitter keep edges from running on from patch to patch, and two of the three colours of each patch are dropped
-    against chromatic aberration (section 3.2). Set to 0, where the paper puts noise of a hundredth of the deviation
-    that remains; reduced resolution is not drawn.
+    The two patches go through the same backbone and the same layer behind it, and meet only then (late fusion). Of
+    every image one patch is seen with all its eight neighbours, since a patch may stand in eight pairs (section 3.2).
+    Gaps and jitter keep edges from running on from patch to patch, and two of the three colours of each patch are
+    dropped against chromatic aberration (section 3.1). They become 0, where the paper puts noise with a hundredth of
+    the deviation that remains; its patches of reduced resolution are left out.
 
     The recipe is the one with which MMSelfSup trains a ResNet-50 on ImageNet, with a cosine instead of steps: the paper
     names neither learning rate nor batch.

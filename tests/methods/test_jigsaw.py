@@ -62,7 +62,7 @@ def test_loss_is_the_cross_entropy_of_the_permutation(blobs: ImageBatch) -> None
 
 
 def test_brightness_and_contrast_of_a_patch_tell_nothing(blobs: ImageBatch) -> None:
-    """Section 4.2: each patch is normalised by itself; noise keeps the deviations far above the rounding."""
+    """Each patch is normalised by itself; noise keeps the deviations far above the rounding."""
     torch.manual_seed(0)
     method = jigsaw().eval()
     patches = method.views(blobs).patches + torch.randn(8, 9, 3, 8, 8)
