@@ -43,7 +43,9 @@ class CPC(PatchMethod):
         target_features: length of predictions and targets.
         context_features: width of the PixelCNN's layers.
         temperature: of the loss, above 0.
-        channel_drop: probability that a patch loses two of its three colours.
+        channel_drop: probability that a patch loses two of its three colours; when absent 1 above 64 px and 0 up to it,
+            where evaluation misses the colours (CIFAR-10, 5 epochs of 5,000 images, kNN: 31.6 % against 26.4 % with
+            dropped ones).
         grayscale: probability that an image is gray.
     """
 
@@ -67,9 +69,11 @@ class CPC(PatchMethod):
         target_features: int = 64,
         context_features: int = 256,
         temperature: float = 0.1,
-        channel_drop: float = 1.0,
+        channel_drop: float | None = None,
         grayscale: float = 0.0,
     ) -> None:
+        if channel_drop is None:
+            channel_drop = 0.0 if image_size <= presets.SMALL_IMAGE else 1.0
         grid = grids.cpc(image_size).replace(channel_drop=channel_drop, channel_drop_count=(2, 2))
         if not 1 <= nearest <= furthest < grid.grid[0]:
             raise UserError(

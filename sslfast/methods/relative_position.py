@@ -29,7 +29,9 @@ class RelativePosition(PatchMethod):
         backbone: the encoder; it must take patches of a quarter of the image.
         image_size: side of the image in pixels; 398 px give the paper's patches of 96 px.
         seed: names the random streams.
-        channel_drop: probability that a patch loses two of its three colours.
+        channel_drop: probability that a patch loses two of its three colours; when absent the paper's 1 above 64 px and
+            0 up to it, where a lens's aberration is no longer seen and evaluation misses the colours (CIFAR-10, 5
+            epochs of 5,000 images, kNN: 29.6 % against 26.9 % with dropped ones).
         patch_features: length of what a patch hands to the perceptron; when absent 512 up to 64 px, 4096 above.
         hidden_features: width of the perceptron; when absent 512 up to 64 px and the paper's 4096 above.
     """
@@ -50,13 +52,16 @@ class RelativePosition(PatchMethod):
         backbone: Backbone,
         image_size: int = 32,
         seed: int = 0,
-        channel_drop: float = 1.0,
+        channel_drop: float | None = None,
         patch_features: int | None = None,
         hidden_features: int | None = None,
     ) -> None:
-        width = 512 if image_size <= presets.SMALL_IMAGE else 4096
+        small = image_size <= presets.SMALL_IMAGE
+        width = 512 if small else 4096
         patch_features = width if patch_features is None else patch_features
         hidden_features = width if hidden_features is None else hidden_features
+        if channel_drop is None:
+            channel_drop = 0.0 if small else 1.0
         # Without arrangements all nine patches are cut out: they serve eight pairs.
         grid = grids.relative_position(image_size, channel_drop).replace(arrangements=())
         crop = {"crop_scale": (0.5, 1.0), "hflip": 0.5}

@@ -117,6 +117,7 @@ def test_grid_and_crop_are_the_paper_s() -> None:
     method = build("cpc", backbone="resnet10_narrow", image_size=256, grayscale=1.0)
     assert method.grid == grids.cpc(256).replace(channel_drop=1.0, channel_drop_count=(2, 2))
     (view,) = method.multi_view.specs
+    assert cpc().grid == grids.cpc(32).replace(channel_drop_count=(2, 2))
     assert view.crop_scale == (pytest.approx(0.751, abs=1e-3),) * 2 and view.grayscale == 1.0
 
 

@@ -109,6 +109,7 @@ def test_a_few_steps_lower_the_loss(blobs: ImageBatch, learn: Callable[..., list
 
 def test_size_of_the_paper() -> None:
     method = relative_position(image_size=398, patch_features=8, hidden_features=8)
+    assert method.grid.channel_drop == 1.0 and relative_position().grid.channel_drop == 0.0
     assert (method.grid.patch, method.grid.stride, method.grid.jitter, method.grid.count) == (96, 144, 14, 9)
     large = relative_position(image_size=96)
     assert [large.embedding[0].layers[0].out_features, large.fusion[2].in_features] == [4096, 4096]
