@@ -85,18 +85,19 @@ def test_patches_keep_one_colour(blobs: ImageBatch, probability: float, coloured
 
 
 def test_pictures_show_what_is_placed_where(blobs: ImageBatch) -> None:
-    """A network that takes every neighbour for its mirror image turns the grid around."""
+    """A network that takes every neighbour for the next one moves them all by a place."""
     method = relative_position()
     views = method.views(blobs)
 
-    class Mirrored(nn.Module):
+    class Next(nn.Module):
         def forward(self, pairs: Tensor) -> Tensor:
-            return torch.eye(8).flip(0).repeat(8, 1)
+            return torch.eye(8).roll(1, dims=1).repeat(8, 1)
 
-    method.fusion = Mirrored()
+    method.fusion = Next()
     pictures = method.pictures(views)
     assert method.training
-    assert torch.equal(pictures["placed"], method.picture(views.patches.flip(1)))
+    expected = views.patches[:, [8, 0, 1, 2, 4, 3, 5, 6, 7]]
+    assert torch.equal(pictures["placed"], method.picture(expected))
     assert torch.equal(pictures["patches"], method.picture(views.patches))
     assert pictures["patches"].shape == (8, 3, 27, 27)
 
