@@ -19,6 +19,9 @@ METHODS = {
     "simsiam": "sslfast.methods.simsiam:SimSiam",
     "supcon": "sslfast.methods.supcon:SupCon",
     "rotation": "sslfast.methods.rotation:Rotation",
+    "jigsaw": "sslfast.methods.jigsaw:Jigsaw",
+    "relative_position": "sslfast.methods.relative_position:RelativePosition",
+    "cpc": "sslfast.methods.cpc:CPC",
     "autoencoder": "sslfast.methods.autoencoder:Autoencoder",
     "denoising_autoencoder": "sslfast.methods.autoencoder:DenoisingAutoencoder",
 }

@@ -1,8 +1,8 @@
 """What to draw: views, patch grids, the papers' presets, the views of a batch, and transforms with lightly's names."""
 
 from sslfast.augment import grids, presets
-from sslfast.augment.grids import GridSpec
-from sslfast.augment.multiview import MultiView, Views
+from sslfast.augment.grids import GridSpec, GridViews, MultiGrid
+from sslfast.augment.multiview import MultiView, Views, unnormalized
 from sslfast.augment.spec import ViewSpec
 from sslfast.augment.transforms import (
     BarlowTwinsTransform,
@@ -26,8 +26,10 @@ __all__ = [
     "BarlowTwinsTransform",
     "DINOTransform",
     "GridSpec",
+    "GridViews",
     "MoCoV1Transform",
     "MoCoV2Transform",
+    "MultiGrid",
     "MultiView",
     "SimCLRTransform",
     "SimSiamTransform",
@@ -38,4 +40,5 @@ __all__ = [
     "Views",
     "grids",
     "presets",
+    "unnormalized",
 ]

@@ -80,3 +80,9 @@ class MultiView:
             )
             params.append(table)
         return Views(tensors, params, batch.index, batch.label)
+
+
+def unnormalized(images: Tensor, spec: ViewSpec) -> Tensor:
+    """Views (B, C, H, W) of a spec back in [0, 1], float32."""
+    mean, std = (torch.tensor(values, device=images.device).view(1, -1, 1, 1) for values in (spec.mean, spec.std))
+    return (images.float() * std + mean).clamp(0.0, 1.0)

@@ -5,6 +5,7 @@ from sslfast.models.conv9 import Conv9
 from sslfast.models.decoders import MirroredDecoder, UpsamplingDecoder, build_decoder
 from sslfast.models.heads import Classifier, Predictor, Projector
 from sslfast.models.momentum import MomentumEncoder
+from sslfast.models.pixel_cnn import PixelCNN
 from sslfast.models.shuffle import encode_shuffled
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Conv9",
     "MirroredDecoder",
     "MomentumEncoder",
+    "PixelCNN",
     "Predictor",
     "Projector",
     "TimmBackbone",

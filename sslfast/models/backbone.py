@@ -101,9 +101,8 @@ class TimmBackbone(Backbone):
 
 def cifar_stem(network: ResNet, stride: int = 1) -> None:
     """Replaces the stem by one 3x3 convolution without max-pooling (SimCLR, appendix B.9; there at stride 1)."""
-    network.conv1 = nn.Conv2d(
-        network.in_chans, network.bn1.num_features, kernel_size=3, stride=stride, padding=1, bias=False
-    )
+    channels = network.bn1.weight.numel()  # of any kind of normalisation
+    network.conv1 = nn.Conv2d(network.in_chans, channels, kernel_size=3, stride=stride, padding=1, bias=False)
     nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
     network.maxpool = nn.Identity()
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.utils import make_grid, save_image
 
 from sslfast import __version__, methods
-from sslfast.augment import ViewSpec
+from sslfast.augment import ViewSpec, unnormalized
 from sslfast.data import ImageBatch
 from sslfast.errors import TrainingError, UserError
 from sslfast.methods import Method
@@ -135,12 +135,6 @@ def write_pictures(method: Method, images: ImageBatch, out: Path) -> None:
         grid = make_grid(tiles, nrow=len(tensors[0]), padding=2, pad_value=1.0)
         save_image(grid, file, format="png")
         write_atomically(folder / f"{name}.png", file.getbuffer())
-
-
-def unnormalized(images: Tensor, spec: ViewSpec) -> Tensor:
-    """Views (B, C, H, W) back in [0, 1]."""
-    mean, std = (torch.tensor(values, device=images.device).view(1, -1, 1, 1) for values in (spec.mean, spec.std))
-    return (images.float() * std + mean).clamp(0.0, 1.0)
 
 
 def visible(images: Tensor) -> Tensor:

@@ -112,7 +112,7 @@ def test_other_channels(name: str, channels: int) -> None:
     assert all(view.shape == (4, channels, 32, 32) for view in views.tensors)
     assert torch.isfinite(method(views)["loss"])
     for picture in method.pictures(views).values():
-        assert picture.shape == (4, channels, 32, 32)
+        assert picture.shape[:2] == (4, channels)
 
 
 @pytest.mark.parametrize("name", list(registry.METHODS))

@@ -25,6 +25,7 @@ from sslfast.models import Backbone, Conv9, build_backbone
         ("nin", 32, 192, (192, 8, 8)),
         ("nin", 21, 192, (192, 6, 6)),
         ("resnet34", 32, 512, (512, 4, 4)),  # timm's, with the CIFAR stem
+        ("resnet50_gn", 32, 2048, (2048, 4, 4)),  # group norm behind the CIFAR stem
         ("resnet10t", 64, 512, (512, 2, 2)),  # timm's, with timm's own stem
         ("vit_tiny_patch16_224", 64, 192, (192, 4, 4)),  # tokens become a map
         ("swin_tiny_patch4_window7_224", 64, 768, (768, 2, 2)),  # channels last inside
