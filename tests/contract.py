@@ -27,6 +27,7 @@ CONTRACTS = {
     "patch_grid": "ops.samples_patch_grid:FORWARD",
     "patch_grid_backward": "ops.samples_patch_grid:BACKWARD",
     "patch_grid_params": "ops.samples_patch_grid_params:CONTRACT",
+    "reduce_resolution": "ops.samples_reduce_resolution:CONTRACT",
 }
 
 

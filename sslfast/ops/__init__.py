@@ -12,6 +12,7 @@ from sslfast.ops.lab_quantize import lab_quantize, lab_soft_encode  # noqa: E402
 from sslfast.ops.nt_xent import nt_xent  # noqa: E402
 from sslfast.ops.patch_grid import patch_grid  # noqa: E402
 from sslfast.ops.patch_grid_params import PatchGridParams, patch_grid_params  # noqa: E402
+from sslfast.ops.reduce_resolution import reduce_resolution  # noqa: E402
 
 __all__ = [
     "AUGMENT_COLUMNS",
@@ -27,5 +28,6 @@ __all__ = [
     "nt_xent",
     "patch_grid",
     "patch_grid_params",
+    "reduce_resolution",
     "rgb_to_lab",
 ]
