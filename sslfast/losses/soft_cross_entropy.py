@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +20,7 @@ class SoftCrossEntropyLoss(nn.Module):
         loss = mean over pixels of -v sum over k of t_k log softmax(z)[q_k]
 
     where v is 1, or the `class_weights` of the pixel's first class, which is its most likely one. The labels stay
-    sparse, and beside the logits' gradient nothing of the logits' size is kept for the backward pass.
+    sparse, and the backward pass writes the logits' gradient and nothing else of their size.
 
     Args:
         class_weights: (Q,) float, for example of `rebalancing_weights`, whose expected weight is 1: the mean is over
@@ -49,7 +51,7 @@ class SoftCrossEntropyLoss(nn.Module):
             weights: (B, K, h, w) float, 0 or more, with sum 1 over K. They carry no gradient.
 
         Returns:
-            Scalar, float32 (float64 for float64 logits), differentiable by the logits.
+            Scalar, float32 (float64 for float64 logits), differentiable by the logits, once.
 
         Raises:
             UserError: tensors that differ in shape, dtype or device, or are empty.
@@ -59,8 +61,8 @@ class SoftCrossEntropyLoss(nn.Module):
         if self.class_weights is not None:
             weights = weights * self.class_weights.to(weights.dtype)[indices[:, :1]]
         pixels = indices[:, 0].numel()
-        scores = at_least_float32(logits)
-        return (weights * (scores.logsumexp(1, keepdim=True) - scores.gather(1, indices))).sum() / pixels
+        loss, _ = _sparse_cross_entropy(logits, indices, weights / pixels)
+        return loss
 
     def _check(self, logits: Tensor, indices: Tensor, weights: Tensor) -> None:
         name = "SoftCrossEntropyLoss"
@@ -88,3 +90,43 @@ class SoftCrossEntropyLoss(nn.Module):
         tensors = [indices, weights] + ([] if self.class_weights is None else [self.class_weights])
         if any(tensor.device != logits.device for tensor in tensors):
             raise UserError(f"{name}: logits are on {logits.device}; move everything there with .to('{logits.device}')")
+
+
+# One op, because autograd of gather would build a dense gradient of its own, and torch.compile must see through it.
+@torch.library.custom_op("sslfast::sparse_cross_entropy", mutates_args=())
+def _sparse_cross_entropy(logits: Tensor, indices: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum over pixels and k of -weights log softmax(logits)[indices], and the log-sum-exp of each pixel."""
+    scores = at_least_float32(logits)
+    total = scores.logsumexp(1, keepdim=True)
+    return (weights * (total - scores.gather(1, indices))).sum(), total
+
+
+@torch.library.custom_op("sslfast::sparse_cross_entropy_backward", mutates_args=())
+def _sparse_cross_entropy_backward(
+    grad: Tensor, logits: Tensor, indices: Tensor, weights: Tensor, total: Tensor
+) -> Tensor:
+    weights = weights * grad
+    result = (logits - total).exp_().mul_(weights.sum(1, keepdim=True)).scatter_add_(1, indices, -weights)
+    return result.to(logits.dtype).contiguous()
+
+
+@_sparse_cross_entropy.register_fake
+def _(logits: Tensor, indices: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    return weights.new_empty(()), weights.new_empty(weights[:, :1].shape)
+
+
+@_sparse_cross_entropy_backward.register_fake
+def _(grad: Tensor, logits: Tensor, indices: Tensor, weights: Tensor, total: Tensor) -> Tensor:
+    return logits.new_empty(logits.shape)
+
+
+def _setup(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs, output[1])
+    ctx.mark_non_differentiable(output[1])
+
+
+def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
+    return _sparse_cross_entropy_backward(grad, *ctx.saved_tensors), None, None
+
+
+_sparse_cross_entropy.register_autograd(_backward, setup_context=_setup)

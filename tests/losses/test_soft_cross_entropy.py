@@ -129,6 +129,16 @@ def test_learns_the_colours_of_images():
     torch.testing.assert_close(SoftCrossEntropyLoss()(logits, indices, weights), entropy, rtol=1e-5, atol=1e-6)
 
 
+def test_registration():
+    """Fakes and autograd are as torch expects, for logits in any layout."""
+    logits, indices, weights = case(2, 7, 3, 4, 2)
+    for z in (logits, logits.bfloat16(), logits.to(memory_format=torch.channels_last)):
+        torch.library.opcheck(torch.ops.sslfast.sparse_cross_entropy, (z.requires_grad_(), indices, weights))
+    _, total = torch.ops.sslfast.sparse_cross_entropy(logits.detach(), indices, weights)
+    arguments = (torch.ones(()), logits.detach().to(memory_format=torch.channels_last), indices, weights, total)
+    torch.library.opcheck(torch.ops.sslfast.sparse_cross_entropy_backward, arguments)
+
+
 def test_compiles_without_graph_break():
     torch.compiler.reset()
     logits, indices, weights = case()
