@@ -149,20 +149,32 @@ def run_suite(
                 if line:
                     console.print(line)
             rows += measured
+    date = datetime.date.today().isoformat()
+    rows = [row | {"date": date, "torch": torch.__version__, "threads": threads} for row in rows]
+    out = out or RESULTS / f"{suite}--{facts['name']}.json"
     result = {
         "suite": suite,
-        "date": datetime.date.today().isoformat(),
+        "date": date,
         "machine": facts,
         "floor": floor,
         "torch": torch.__version__,
         "sslfast": importlib.metadata.version("sslfast"),
-        "rows": rows,
+        "rows": other_cases(out, rows) + rows if only else rows,
     }
-    out = out or RESULTS / f"{suite}--{facts['name']}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + "\n")
     draw(out)
     return out
+
+
+def other_cases(file: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of an earlier run in `file` whose cases are not in `rows`; each names its date, torch and threads."""
+    if not file.exists():
+        return []
+    earlier = json.loads(file.read_text())
+    facts = {"date": earlier["date"], "torch": earlier["torch"], "threads": earlier["machine"]["threads"]}
+    measured = {(row["op"], row["case"]) for row in rows}
+    return [facts | row for row in earlier["rows"] if (row["op"], row["case"]) not in measured]
 
 
 def measure(

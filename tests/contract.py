@@ -20,12 +20,14 @@ CONTRACTS = {
     "augment": "ops.samples_augment:CONTRACT",
     "rgb_to_lab": "ops.samples_lab:TO_LAB",
     "lab_to_rgb": "ops.samples_lab:TO_RGB",
-    "lab_quantize": "ops.samples_lab_quantize:CONTRACT",
+    "lab_quantize": "ops.samples_lab_quantize:HARD",
+    "lab_soft_encode": "ops.samples_lab_quantize:SOFT",
     "nt_xent_forward": "ops.samples_nt_xent:FORWARD",
     "nt_xent_backward": "ops.samples_nt_xent:BACKWARD",
     "patch_grid": "ops.samples_patch_grid:FORWARD",
     "patch_grid_backward": "ops.samples_patch_grid:BACKWARD",
     "patch_grid_params": "ops.samples_patch_grid_params:CONTRACT",
+    "reduce_resolution": "ops.samples_reduce_resolution:CONTRACT",
 }
 
 

@@ -70,6 +70,34 @@ def test_suite_writes_json(runner: Any, tmp_path: Path, monkeypatch: pytest.Monk
     assert {"machine", "floor", "torch", "sslfast", "date", "suite"} <= result.keys()
 
 
+def test_part_of_a_suite_keeps_the_other_cases(runner: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are replaced case by case; a whole suite starts anew."""
+    threads = torch.get_num_threads()
+    cases = importlib.import_module("benchmarks.ops.contrastive")
+    monkeypatch.setattr(runner.machine, "measure_floor", lambda device: FLOOR)
+    monkeypatch.setattr(runner, "SUITES", {"ops": {"nt_xent": "benchmarks.ops.contrastive"}})
+    out = tmp_path / "result.json"
+
+    def measured(only: list[str], *sizes: int) -> list[dict[str, Any]]:
+        monkeypatch.setattr(cases, "cases", lambda setup: [cases._case(setup, size, 16) for size in sizes])
+        command.bench("ops", against=["pytorch"], only=only, seconds=0.0, out=out)
+        rows: list[dict[str, Any]] = json.loads(out.read_text())["rows"]
+        return rows
+
+    try:
+        first = measured([], 8, 9)
+        assert len(first) == 4 and all({"date", "torch", "threads"} <= row.keys() for row in first)
+        out.write_text(out.read_text().replace(f'"torch": "{torch.__version__}"', '"torch": "1.0"'))
+        second = measured(["nt_xent"], 9, 10)
+        cases_of = [row["case"] for row in second]
+        assert len(set(cases_of)) == 3 and all(cases_of.count(case) == 2 for case in cases_of)
+        assert [row["torch"] for row in second] == ["1.0"] * 2 + [torch.__version__] * 4
+        assert second[:2] == [row | {"torch": "1.0"} for row in first[:2]]
+        assert len(measured([], 10)) == 2
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_without_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sslfast.__file__", str(tmp_path / "site-packages" / "sslfast" / "__init__.py"))

@@ -5,8 +5,9 @@
 //   patches       K, 1 … 4092
 //   jitter        0 … 2^30; every patch draws its offsets from 0 … jitter
 //   channel_drop  probability that a patch loses drop_count[0] … drop_count[1] of `channels` (1 … 32) channels
-//   seed any int64; epoch 0 … 2^32 - 1; view 0 … 2^16 - 1
-//   -> order (B, K) int64, offsets (B, K, 2) int32, dropped (B, K) int32, arrangement (B,) int64
+//   reduce        probability that a patch loses resolution by a factor of reduce_factor[0] … reduce_factor[1], at
+//   least 1 seed any int64; epoch 0 … 2^32 - 1; view 0 … 2^16 - 1
+//   -> order (B, K) int64, offsets (B, K, 2) int32, dropped (B, K) int32, arrangement (B,) int64, reduced (B, K) int32
 //
 // A row depends on (seed, epoch, index, view) and the numbers above, and on nothing else.
 #pragma once
@@ -22,6 +23,7 @@ struct PatchGridParamsArgs {
   int32_t* offsets;
   int32_t* dropped;
   int64_t* arrangement;
+  int32_t* reduced;
   int64_t images;
   int64_t count;  // patches an image
   int64_t choices;
@@ -35,6 +37,7 @@ SSLFAST_SHARED void draw_entry(const PatchGridParamsArgs& args, int64_t b, int64
   const int64_t chosen = args.arrangements == nullptr ? 0 : draw_arrangement(args.stream, index, args.choices);
   args.order[entry] = args.arrangements == nullptr ? k : args.arrangements[chosen * args.count + k];
   args.dropped[entry] = static_cast<int32_t>(draw_patch(args.spec, args.stream, index, k, args.offsets + 2 * entry));
+  args.reduced[entry] = draw_reduction(args.spec, args.stream, index, k);
   if (k == 0) args.arrangement[b] = chosen;
 }
 

@@ -32,6 +32,8 @@ class GridSpec:
         jitter: every patch is moved down and to the right by 0 to `jitter` pixels, each drawn uniformly.
         channel_drop: probability that a patch loses channels (they become 0).
         channel_drop_count: smallest and largest number of lost channels.
+        reduce: probability that a patch loses resolution: it is scaled down by a factor and up again.
+        reduce_factor: smallest and largest factor.
         arrangements: orders of the patches, one of which each image draws: each names, for every result, the patch of
             the grid that it shows, counted row by row from 0. They may leave patches out. Empty: all in their order.
 
@@ -45,6 +47,8 @@ class GridSpec:
     jitter: int = 0
     channel_drop: float = 0.0
     channel_drop_count: tuple[int, int] = (1, 1)
+    reduce: float = 0.0
+    reduce_factor: tuple[int, int] = (2, 4)
     arrangements: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
@@ -54,6 +58,9 @@ class GridSpec:
         _require(0.0 <= self.channel_drop <= 1.0, "channel_drop", self.channel_drop, "a probability in [0, 1]")
         least, most = self.channel_drop_count
         _require(0 <= least <= most <= 32, "channel_drop_count", self.channel_drop_count, "0 <= least <= most <= 32")
+        _require(0.0 <= self.reduce <= 1.0, "reduce", self.reduce, "a probability in [0, 1]")
+        least, most = self.reduce_factor
+        _require(1 <= least <= most, "reduce_factor", self.reduce_factor, "1 <= least <= most")
         patches = range(self.grid[0] * self.grid[1])
         for arrangement in self.arrangements:
             _require(len(arrangement) == self.count > 0, "arrangements", arrangement, "of one length above 0")

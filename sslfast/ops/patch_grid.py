@@ -7,6 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sslfast.errors import UserError
+from sslfast.ops.reduce_resolution import reduce_resolution
+
 
 def patch_grid(
     images: Tensor,
@@ -16,6 +19,7 @@ def patch_grid(
     order: Tensor | None = None,
     offsets: Tensor | None = None,
     dropped: Tensor | None = None,
+    reduced: Tensor | None = None,
 ) -> Tensor:
     """Cuts a grid of patches out of every image; patches may overlap, leave gaps, be moved, reordered and repeated.
 
@@ -31,19 +35,30 @@ def patch_grid(
             patches only, or one twice; a number that is no patch of the grid gives zeros. Absent: all in their order.
         offsets: (B, K, 2) int32; pixels by which each result is moved down and to the right.
         dropped: (B, K) int32; each result's channels that are set to 0, as bits (bit c for channel c, at most 32).
+        reduced: (B, K) int32; factor by which each result loses resolution, 1 for none: `reduce_resolution` scales it
+            down and up again. What is 0 of it counts as such.
 
     Returns:
         (B, K, C, patch, patch) of the images' dtype, contiguous; K is rows * columns without an order. Differentiable
         by images: a pixel's gradient is the sum over the patches that show it, with equal bits in every run.
 
     Raises:
+        UserError: `reduced` of another shape.
         RuntimeError: a wrong dtype, shape or device, or a grid that is larger than the image.
     """
-    return torch.ops.sslfast.patch_grid(
+    patches: Tensor = torch.ops.sslfast.patch_grid(
         images.contiguous(),
         *(None if table is None else table.contiguous() for table in (order, offsets, dropped)),
         *((size, size) if isinstance(size, int) else tuple(size) for size in (grid, patch, stride)),
     )
+    if reduced is None:
+        return patches
+    if reduced.shape != patches.shape[:2]:
+        raise UserError(
+            f"patch_grid: reduced must have shape {tuple(patches.shape[:2])}, one factor for each patch, "
+            f"got {tuple(reduced.shape)}"
+        )
+    return reduce_resolution(patches.flatten(0, 1), reduced.flatten()).view(patches.shape)
 
 
 @torch.library.register_fake("sslfast::patch_grid")

@@ -18,18 +18,20 @@ class PatchGridParams(NamedTuple):
     Attributes:
         order: (B, K) int64, offsets: (B, K, 2) int32, dropped: (B, K) int32; see `patch_grid`.
         arrangement: (B,) int64, position in the spec's `arrangements`; 0 where it has none.
+        reduced: (B, K) int32, factor by which each patch loses resolution, 1 where it loses none.
     """
 
     order: Tensor
     offsets: Tensor
     dropped: Tensor
     arrangement: Tensor
+    reduced: Tensor
 
 
 def patch_grid_params(
     spec: GridSpec, index: Tensor, seed: int = 0, epoch: int = 0, view: int = 0, channels: int = 3
 ) -> PatchGridParams:
-    """Draws the arrangement, offsets and dropped channels of every image's patches.
+    """Draws the arrangement, offsets, dropped channels and loss of resolution of every image's patches.
 
     An image's rows depend on (seed, epoch, index, view) and the spec alone: the same bits on a CPU or a GPU, at any
     batch size, on any number of ranks, in any order.
@@ -60,6 +62,8 @@ def patch_grid_params(
             spec.channel_drop,
             spec.channel_drop_count,
             channels,
+            spec.reduce,
+            spec.reduce_factor,
             seed,
             epoch,
             view,
@@ -82,14 +86,17 @@ def _(
     channel_drop: float,
     drop_count: list[int],
     channels: int,
+    reduce: float,
+    reduce_factor: list[int],
     seed: int,
     epoch: int,
     view: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     count = index.shape[0]
     return (
         index.new_empty((count, patches)),
         index.new_empty((count, patches, 2), dtype=torch.int32),
         index.new_empty((count, patches), dtype=torch.int32),
         index.new_empty((count,)),
+        index.new_empty((count, patches), dtype=torch.int32),
     )

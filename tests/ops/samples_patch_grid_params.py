@@ -11,6 +11,7 @@ SPECS = [
     ("jigsaw", grids.jigsaw(32, permutations=24), 3, 20, True),
     ("relative_position", grids.relative_position(96, channel_drop=0.5), 3, 40, True),
     ("cpc", grids.cpc(32), 1, 5, True),
+    ("reduced", grids.cpc(32).replace(reduce=0.5, reduce_factor=(2, 9)), 3, 7, True),
     ("many_channels", GridSpec((2, 1), 4, 5, jitter=3, channel_drop=0.7, channel_drop_count=(0, 32)), 32, 9, True),
     ("most_patches", GridSpec((66, 62), 1, 1, jitter=1), 3, 1, False),
     ("empty", grids.cpc(32), 3, 0, True),
@@ -25,12 +26,15 @@ def samples() -> list[Sample]:
         index[:5] = torch.tensor([0, 1, 2**31, 2**32, 2**32 + 1])[:images]
         arrangements = torch.tensor(spec.arrangements) if spec.arrangements else None
         numbers = (spec.count, spec.jitter, spec.channel_drop, list(spec.channel_drop_count), channels)
+        numbers += (spec.reduce, list(spec.reduce_factor))
         stream = (7 - 3 * position, 2**32 - 1 - position, 65535 - position)
         out.append(Sample(name, (index, arrangements, *numbers, *stream), small))
     return out
 
 
-def reference(index, arrangements, patches, jitter, channel_drop, drop_count, channels, seed, epoch, view):
+def reference(
+    index, arrangements, patches, jitter, channel_drop, drop_count, channels, reduce, reduce_factor, seed, epoch, view
+):
     spec = GridSpec(
         grid=(max(9, patches), 1),
         patch=1,
@@ -38,6 +42,8 @@ def reference(index, arrangements, patches, jitter, channel_drop, drop_count, ch
         jitter=jitter,
         channel_drop=channel_drop,
         channel_drop_count=tuple(drop_count),
+        reduce=reduce,
+        reduce_factor=tuple(reduce_factor),
         arrangements=() if arrangements is None else tuple(map(tuple, arrangements.tolist())),
     )
     if arrangements is None:

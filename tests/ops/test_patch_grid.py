@@ -5,8 +5,10 @@ import torch
 from torch.nn import functional
 
 from sslfast.augment import grids
+from sslfast.errors import UserError
 from sslfast.ops import patch_grid, patch_grid_params
 from sslfast.ops.reference import patch_grid as reference
+from sslfast.ops.reference.reduce_resolution import reduce_resolution
 
 
 def photos(batch=2, channels=3, height=40, width=48, dtype=torch.float32):
@@ -66,6 +68,23 @@ def test_dropped_channels_have_no_gradient():
     shown[:, (0, 2), :8, :8] = 1
     shown[:, 1, :8, 8:16] = 1
     assert torch.equal(grad, shown)
+
+
+def test_reduced_resolution():
+    """Patches are cut, then lose resolution one by one; the gradient comes back through both."""
+    images = photos(2).requires_grad_()
+    order = torch.tensor([[0, 3, 1], [2, 2, 0]])
+    reduced = torch.tensor([[1, 2, 8], [3, 1, 5]], dtype=torch.int32)
+    sharp = patch_grid(images, 2, 8, 9, order)
+    expected = reduce_resolution(sharp.flatten(0, 1).double(), reduced.flatten()).view(sharp.shape).float()
+    got = patch_grid(images, 2, 8, 9, order, reduced=reduced)
+    torch.testing.assert_close(got, expected)
+    assert torch.equal(got[0, 0], sharp[0, 0]) and not torch.equal(got[0, 1], sharp[0, 1])
+    weights = torch.rand(got.shape, generator=torch.Generator().manual_seed(0))
+    pair = [torch.autograd.grad(patches, images, weights, retain_graph=True)[0] for patches in (got, expected)]
+    torch.testing.assert_close(*pair)
+    with pytest.raises(UserError, match=r"reduced must have shape \(2, 3\)"):
+        patch_grid(images, 2, 8, 9, order, reduced=reduced[:1])
 
 
 @pytest.mark.parametrize("layout", ["transposed", "channels_last", "cropped", "table"])

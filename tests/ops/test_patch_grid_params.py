@@ -7,7 +7,7 @@ from scipy import stats
 from sslfast import ops
 from sslfast.augment import GridSpec, grids, presets
 
-SPEC = GridSpec((3, 3), 8, 10, 2, 0.5, (1, 2), tuple((4, n) for n in range(9)))
+SPEC = GridSpec((3, 3), 8, 10, 2, 0.5, (1, 2), 0.5, (2, 5), tuple((4, n) for n in range(9)))
 
 
 def draw(index, seed=1, epoch=2, view=0, spec=SPEC, channels=3):
@@ -38,6 +38,9 @@ def test_options_do_not_move_other_draws():
     plain, dropping = draw(index, spec=SPEC.replace(channel_drop=0.0)), draw(index)
     assert torch.equal(plain.offsets, dropping.offsets) and torch.equal(plain.order, dropping.order)
     assert plain.dropped.eq(0).all()
+    assert torch.equal(plain.reduced, dropping.reduced)
+    sharp = draw(index, spec=SPEC.replace(reduce=0.0))
+    assert sharp.reduced.eq(1).all() and torch.equal(sharp.dropped, dropping.dropped)
 
 
 def test_streams_differ_from_the_views():
@@ -60,11 +63,13 @@ def test_distributions():
         (params.offsets[:, 0, 0], 3),
         (params.offsets[:, 1, 1], 3),
         (params.dropped[:, 0][params.dropped[:, 0] > 0], 6),
+        (params.reduced[:, 1][params.reduced[:, 1] > 1], 4),
     ):
         chosen, counts = column.unique(return_counts=True)
         assert len(chosen) == choices and stats.chisquare(counts).pvalue > 1e-4
     assert torch.equal(params.order, torch.stack([torch.full((9000,), 4), params.arrangement], 1))
     assert abs((params.dropped > 0).double().mean() - 0.5) < 0.02
+    assert abs((params.reduced > 1).double().mean() - 0.5) < 0.02
     assert set(params.dropped.unique().tolist()) == {0, 1, 2, 3, 4, 5, 6}
 
 
@@ -88,6 +93,7 @@ def test_more_channels_are_dropped_than_there_are():
         ({"channels": 33}, "channels must be 1 to 32"),
         ({"spec": GridSpec((64, 64), 1, 1)}, "patches must be 1 to 4092"),
         ({"spec": SPEC.replace(jitter=2**31)}, "jitter must be in"),
+        ({"spec": SPEC.replace(reduce_factor=(1, 2**31))}, "reduce_factor must be 1 <= least"),
     ],
 )
 def test_bad_input(change, message):
@@ -104,10 +110,14 @@ def test_bad_input(change, message):
         ({"channel_drop": 1.5}, "probability"),
         ({"drop_count": [2, 1]}, "least <= most"),
         ({"drop_count": [2]}, "2 numbers"),
+        ({"reduce": -0.5}, "reduce must be a probability"),
+        ({"reduce_factor": [0, 2]}, "1 <= least"),
+        ({"reduce_factor": [2]}, "reduce_factor must have 2 numbers"),
     ],
 )
 def test_bad_input_to_the_kernel(change, message):
     arguments = {"index": torch.zeros(2, dtype=torch.int64), "arrangements": None, "patches": 2, "jitter": 0}
-    arguments |= {"channel_drop": 0.0, "drop_count": [1, 1], "channels": 3, "seed": 0, "epoch": 0, "view": 0} | change
+    arguments |= {"channel_drop": 0.0, "drop_count": [1, 1], "channels": 3, "reduce": 0.0, "reduce_factor": [2, 4]}
+    arguments |= {"seed": 0, "epoch": 0, "view": 0} | change
     with pytest.raises(RuntimeError, match=message):
         torch.ops.sslfast.patch_grid_params(**arguments)

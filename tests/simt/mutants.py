@@ -25,12 +25,16 @@ FOLDER = bench.ROOT / "build" / "simt_mutants"
 
 @dataclass(frozen=True)
 class Mutant:
-    """One bug in csrc/ops/cuda/<kernel>_kernel.cu: `before` occurs once there and becomes `after`."""
+    """One bug in csrc/ops/cuda/<kernel>_kernel.cu: `before` occurs once there and becomes `after`.
+
+    The samples of the ops whose names begin with `op`, or else with the kernel's, are to find it.
+    """
 
     kernel: str
     kind: str
     before: str
     after: str
+    op: str = ""
 
     @property
     def source(self) -> Path:
@@ -91,9 +95,28 @@ MUTANTS = [
     Mutant("lab", "missing tail guard", "args.plane % 4 == 0 && aligned", "aligned"),
     Mutant("lab_quantize", "wrong index", "pixel[2 * plane]", "pixel[3 * plane]"),
     Mutant("lab_quantize", "wrong index", "means[(3 * b + c) * cells + cell]", "means[(b + c) * cells + cell]"),
-    Mutant("lab_quantize", "wrong index", "args.color[b * cells + k]", "args.color[b * cells + k + 1]"),
+    Mutant("lab_quantize", "wrong index", "args.rest[b * cells + k]", "args.rest[b * cells + k + 1]"),
+    Mutant("lab_quantize", "wrong index", "args.ranges + 2 * (3 * b + c)", "args.ranges + 2 * (3 * b + c) + 1"),
+    Mutant("lab_quantize", "wrong index", "lab_level(pixel[c * plane])", "lab_level(pixel[c])"),
+    Mutant(
+        "lab_quantize",
+        "wrong index",
+        "means[(3 * image + 1) * cells + cell]",
+        "means[(image + 1) * cells + cell]",
+        "lab_soft",
+    ),
+    Mutant("lab_quantize", "wrong index", "args.indices[out + k * cells]", "args.indices[out + k]", "lab_soft"),
+    Mutant("lab_quantize", "missing tail guard", "if (thread >= args.cells.count * cells) return;", "", "lab_soft"),
+    Mutant("lab_quantize", "missing tail guard", "      if (bin < 0) continue;\n", "", "lab_soft"),
+    Mutant(
+        "lab_quantize",
+        "missing tail guard",
+        "if (k < args.neighbours) {\n      args.indices",
+        "if (true) {\n      args.indices",
+        "lab_soft",
+    ),
     Mutant("lab_quantize", "wrong index", "partial[threadIdx.x / 32] = range", "partial[threadIdx.x / 64] = range"),
-    without_barrier("lab_quantize", "fill_light<T>(table);\n  __syncthreads();"),
+    without_barrier("lab_quantize", "fill_light<T>(table);\n    __syncthreads();"),
     without_barrier("lab_quantize", "partial[threadIdx.x / 32] = range;\n  __syncthreads();"),
     Mutant("lab_quantize", "missing tail guard", "if (cell >= cells) return;", ""),
     Mutant("lab_quantize", "missing tail guard", "p < pixels; p += 32", "p < pixels + 1; p += 32"),
@@ -120,6 +143,17 @@ MUTANTS = [
     Mutant("patch_grid", "missing tail guard", "if (first - shift + 20 > end)", "if (false)"),
     Mutant("patch_grid", "missing tail guard", "if (k < grid.count) {", "{"),
     Mutant("patch_grid", "missing tail guard", "if (pixel >= plane_pixels) return;", ""),
+    Mutant("reduce_resolution", "wrong index", "args.factors[plane / args.channels]", "args.factors[plane]"),
+    Mutant("reduce_resolution", "wrong index", "sum += sums[left + i];", "sum += sums[left];"),
+    Mutant("reduce_resolution", "wrong index", "out[static_cast<int64_t>(top + y)", "out[static_cast<int64_t>(top)"),
+    without_barrier("reduce_resolution", "__syncthreads();  // the columns of all blocks"),
+    without_barrier("reduce_resolution", "__syncthreads();  // the sums have been read"),
+    Mutant(
+        "reduce_resolution", "missing tail guard", "args.height - top < factor ? args.height - top : factor", "factor"
+    ),
+    Mutant(
+        "reduce_resolution", "missing tail guard", "args.width - left < factor ? args.width - left : factor", "factor"
+    ),
 ]
 
 
@@ -138,7 +172,7 @@ def test_of(mutant: Mutant) -> tuple[str, str] | None:
         "-q",
         str(bench.HERE / "test_kernels.py"),
         "-k",
-        f"test_kernel and {mutant.kernel}",
+        f"test_kernel and {mutant.op or mutant.kernel}",
     ]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=bench.ROOT)
     assert result.returncode in (0, 1), result.stdout + result.stderr

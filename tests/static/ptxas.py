@@ -56,11 +56,13 @@ CLAIMS: dict[str, Claim] = {
     "lab_to_rgb_kernel": Claim(hot=True),
     "lab_means_kernel": Claim(hot=True),
     "lab_classes_kernel": Claim(hot=True),
+    "lab_soft_encode_kernel": Claim(hot=True),
     "nt_xent_forward_kernel": Claim(hot=True),
     "nt_xent_backward_kernel": Claim(hot=True),
     "patch_grid": Claim(hot=True),
     "patch_grid_backward": Claim(hot=True),
     "patch_grid_params": Claim(hot=True),
+    "reduce_resolution": Claim(hot=True),
 }
 
 

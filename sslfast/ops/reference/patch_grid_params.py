@@ -14,7 +14,7 @@ def patch_grid_params(
     spec: GridSpec, index: Tensor, seed: int = 0, epoch: int = 0, view: int = 0, channels: int = 3
 ) -> PatchGridParams:
     """Same arguments and result as `sslfast.ops.patch_grid_params`."""
-    orders, offsets, dropped, chosen = [], [], [], []
+    orders, offsets, dropped, chosen, reduced = [], [], [], [], []
     for i in index.tolist():
 
         def uniform(slot: int, i: int = i) -> list[float]:
@@ -22,7 +22,7 @@ def patch_grid_params(
 
         chosen.append(int(uniform(32)[0] * len(spec.arrangements)))
         orders.append(spec.arrangements[chosen[-1]] if spec.arrangements else range(spec.count))
-        places, drops = [], []
+        places, drops, factors = [], [], []
         for k in range(spec.count):
             down, right, gate, number = uniform(64 + 16 * k)
             places.append([int(down * (spec.jitter + 1)), int(right * (spec.jitter + 1))])
@@ -34,6 +34,10 @@ def patch_grid_params(
                     if uniform(64 + 16 * k + 1 + c // 4)[c % 4] * (channels - c) < left:
                         bits, left = bits | 1 << c, left - 1
             drops.append(bits)
+            loses, factor = uniform(64 + 16 * k + 9)[:2]
+            least, most = spec.reduce_factor
+            factors.append(least + int(factor * (most - least + 1)) if loses < spec.reduce else 1)
+        reduced.append(factors)
         offsets.append(places)
         dropped.append(drops)
     count = spec.count
@@ -42,4 +46,5 @@ def patch_grid_params(
         torch.tensor(offsets, dtype=torch.int32).view(-1, count, 2),
         torch.tensor(dropped, dtype=torch.int64).view(-1, count).to(torch.int32),  # bit 31 is the sign
         torch.tensor(chosen, dtype=torch.int64),
+        torch.tensor(reduced, dtype=torch.int32).view(-1, count),
     )
