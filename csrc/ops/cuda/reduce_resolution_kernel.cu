@@ -58,6 +58,7 @@ __global__ void __launch_bounds__(most_threads) reduce_resolution(ReduceResoluti
       const int left = x - x % factor;
       const int columns = args.width - left < factor ? args.width - left : factor;
       Sum sum = 0;
+#pragma unroll 1  // unrolled, it spills
       for (int i = 0; i < columns; ++i) sum += sums[left + i];
       T mean;
       narrow(sum / (static_cast<Sum>(rows) * static_cast<Sum>(columns)), &mean);
