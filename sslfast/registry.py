@@ -19,6 +19,7 @@ METHODS = {
     "simsiam": "sslfast.methods.simsiam:SimSiam",
     "supcon": "sslfast.methods.supcon:SupCon",
     "rotation": "sslfast.methods.rotation:Rotation",
+    "split_brain": "sslfast.methods.split_brain:SplitBrain",
     "autoencoder": "sslfast.methods.autoencoder:Autoencoder",
     "denoising_autoencoder": "sslfast.methods.autoencoder:DenoisingAutoencoder",
 }
@@ -42,6 +43,8 @@ BACKBONES = {
     "resnet50": "sslfast.models.resnet:resnet50",
     "resnet10_narrow": "sslfast.models.resnet:resnet10_narrow",
     "conv9": "sslfast.models.conv9:Conv9",
+    "alexnet_fcn": "sslfast.models.alexnet:AlexNetFCN",
+    "simplenet": "sslfast.models.simplenet:SimpleNet",
 }
 
 PRESETS = {
