@@ -152,7 +152,7 @@ class SplitBrain(Method):
         return BINS * index[:, :1] + index[:, 1:] if cells.shape[1] == 2 else index
 
     def _colors(self, classes: Sequence[Tensor], cells: Tensor, size: tuple[int, int]) -> Tensor:
-        """Images of `size` with the colours of `classes`; the bins are those of `cells`, and so is what has no class."""
+        """Images of `size` with the colours of `classes` in the bins of `cells`, whose channels without class stay."""
         low, reach = self._bounds(cells)
         planes = cells.clone()
         for group, index in zip(self.backbone.groups, classes, strict=True):

@@ -126,7 +126,7 @@ def test_a_backbone_is_built_again_for_other_channels(name: str) -> None:
 
 
 def test_what_cannot_be_built_again_says_why() -> None:
-    with pytest.raises(UserError, match="this Conv9 cannot be built again.*give the method the backbone's name"):
+    with pytest.raises(UserError, match=r"this Conv9 cannot be built again.*give the method the backbone's name"):
         Conv9(32).rebuilt(in_channels=1)
     for name in ("conv9", "resnet34"):
         with pytest.raises(UserError, match=f"'{name}' comes in one width only; choose one of resnet18, .*simplenet"):
