@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "csrc/host/permutations.h"
+#include "csrc/ops/common/lab_gamut.h"
 #include "csrc/ops/common/philox.h"
 #include "csrc/ops/common/view_fields.h"
 #include "csrc/stable/isa.h"
@@ -18,7 +19,8 @@ namespace py = pybind11;
 
 PYBIND11_MODULE(_host, module) {
   module.doc() =
-      "What is not a tensor op: build information, the names of the augmentation's columns, Philox, permutations.";
+      "What is not a tensor op: build information, the names of the augmentation's columns, Philox, permutations, the "
+      "bins of the ab plane.";
   module.attr("AUGMENT_COLUMNS") = py::tuple(py::cast(std::vector<std::string>{SSLFAST_AUGMENT_COLUMNS(SSLFAST_NAME)}));
   module.attr("VIEW_FIELDS") = py::tuple(py::cast(std::vector<std::string>{SSLFAST_VIEW_FIELDS(SSLFAST_NAME)}));
   module.def(
@@ -45,4 +47,17 @@ PYBIND11_MODULE(_host, module) {
       py::arg("key"), py::arg("counter"), "Philox4x32-10: four 32-bit words from a 64-bit key and a 128-bit counter.");
   module.def("permutation_set", &sslfast::permutation_set, py::arg("tiles"), py::arg("count"),
              "`count` different permutations of 0 … tiles - 1 (at most 9 tiles) with large Hamming distances.");
+  module.def(
+      "ab_bins",
+      [] {
+        const sslfast::LabGamut& gamut = sslfast::lab_gamut();
+        std::vector<std::pair<int, int>> bins;
+        for (int c = 0; c < sslfast::lab_gamut_columns; ++c) {
+          for (int i = 0; i < gamut.count[c]; ++i) {
+            bins.emplace_back(10 * (c - sslfast::lab_gamut_reach), 10 * (gamut.row[c] + i));
+          }
+        }
+        return bins;
+      },
+      "(a, b) of the 313 bins around the sRGB colours, in the order of their numbers.");
 }

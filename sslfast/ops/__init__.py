@@ -7,7 +7,8 @@ _libraries.load()
 from sslfast.ops.augment import augment  # noqa: E402
 from sslfast.ops.augment_params import AUGMENT_COLUMNS, augment_params  # noqa: E402
 from sslfast.ops.lab import lab_to_rgb, rgb_to_lab  # noqa: E402
-from sslfast.ops.lab_quantize import lab_quantize  # noqa: E402
+from sslfast.ops.lab_dequantize import ab_annealed_mean, ab_bins, lab_dequantize  # noqa: E402
+from sslfast.ops.lab_quantize import lab_quantize, lab_soft_encode  # noqa: E402
 from sslfast.ops.nt_xent import nt_xent  # noqa: E402
 from sslfast.ops.patch_grid import patch_grid  # noqa: E402
 from sslfast.ops.patch_grid_params import PatchGridParams, patch_grid_params  # noqa: E402
@@ -15,9 +16,13 @@ from sslfast.ops.patch_grid_params import PatchGridParams, patch_grid_params  # 
 __all__ = [
     "AUGMENT_COLUMNS",
     "PatchGridParams",
+    "ab_annealed_mean",
+    "ab_bins",
     "augment",
     "augment_params",
+    "lab_dequantize",
     "lab_quantize",
+    "lab_soft_encode",
     "lab_to_rgb",
     "nt_xent",
     "patch_grid",

@@ -1,12 +1,20 @@
-"""Samples of `lab_quantize`: no cell lies so close to an edge that rounding could choose its bin."""
+"""Samples of `lab_quantize` and `lab_soft_encode`: no cell lies so close to an edge that rounding chooses its bin."""
 
 import torch
 from contract import Contract, Sample
 
-from sslfast.ops.reference.lab import BINS, HIGH, LOW, bin_positions, lab_quantize, rgb_to_lab
+from sslfast.ops import ab_bins
+from sslfast.ops.reference import lab as reference
 
-MARGIN = 0.005  # of L, a and b: more than the error of the conversion
-KINDS = ("grid", "rescaled")
+MARGIN = {"lab": 0.005, "rgb": 1e-5}  # of the channels: more than the error of the conversion
+KINDS = {
+    "grid": ("grid", "lab"),
+    "rescaled": ("rescaled", "lab"),
+    "ab313": ("ab313", "lab"),
+    "grid_rgb": ("grid", "rgb"),
+    "rescaled_rgb": ("rescaled", "rgb"),
+}
+NUMBERS = {"grid": 0, "rescaled": 1, "ab313": 2}
 
 
 def draw(height: int, width: int, generator: torch.Generator) -> torch.Tensor:
@@ -15,18 +23,27 @@ def draw(height: int, width: int, generator: torch.Generator) -> torch.Tensor:
     return (color + torch.randint(-20, 21, (3, height, width), generator=generator)).clamp(0, 255).byte()
 
 
-def close_to_edge(images: torch.Tensor, size: tuple[int, int], kind: str) -> torch.Tensor:
-    """(B, h, w): cells with a channel within `MARGIN` of an edge between two bins."""
-    position = bin_positions(images, size, kind)
+def close_to_edge(images: torch.Tensor, size: tuple[int, int], kind: str, space: str = "lab") -> torch.Tensor:
+    """(B, h, w): cells with a channel within the margin of an edge between two bins."""
+    position = reference.bin_positions(images, size, kind, space)
+    low, high = reference.bin_ranges(reference.channel_means(images, size, space), kind, space)
     edge = position.round()
-    between = (edge > 0) & (edge < BINS)
-    lab = torch.nn.functional.adaptive_avg_pool2d(rgb_to_lab(images), size)
-    span = HIGH - LOW if kind == "grid" else lab.amax((2, 3), True) - lab.amin((2, 3), True)
-    return (between & ((position - edge).abs() * span / BINS < MARGIN)).any(1)
+    between = (edge > 0) & (edge < reference.BINS)
+    close = between & ((position - edge).abs() * (high - low) / reference.BINS < MARGIN[space])
+    if kind == "ab313":
+        return close[:, 0] | close_in_rank(images, size, 1)
+    return close.any(1)
 
 
-def images_for(shape: tuple[int, int, int], size: tuple[int, int], kind: str, seed: int = 0) -> torch.Tensor:
-    """(B, 3, H, W) uint8 with a colour a cell; cells close to an edge are drawn again until none is."""
+def close_in_rank(images: torch.Tensor, size: tuple[int, int], neighbours: int) -> torch.Tensor:
+    """(B, h, w): cells whose nearest bins could be ordered otherwise by an error of the margin in a and b."""
+    ab = reference.channel_means(images, size)[:, 1:].permute(0, 2, 3, 1)
+    distances = torch.cdist(ab.reshape(-1, 2), ab_bins().double()).sort(-1).values[:, : neighbours + 1]
+    return (distances.diff(dim=-1) < 4 * MARGIN["lab"]).any(-1).view(ab.shape[:3])
+
+
+def images_for(shape: tuple[int, int, int], size: tuple[int, int], close, seed: int = 0) -> torch.Tensor:
+    """(B, 3, H, W) uint8 with a colour a cell; cells that `close(images)` names are drawn again until none is."""
     generator = torch.Generator().manual_seed(seed)
     batch, height, width = shape
     images = torch.zeros(batch, 3, height, width, dtype=torch.uint8)
@@ -36,7 +53,7 @@ def images_for(shape: tuple[int, int, int], size: tuple[int, int], kind: str, se
             rows = slice(i * height // size[0], -(-(i + 1) * height // size[0]))
             columns = slice(j * width // size[1], -(-(j + 1) * width // size[1]))
             images[b, :, rows, columns] = draw(rows.stop - rows.start, columns.stop - columns.start, generator)
-        again = close_to_edge(images, size, kind)
+        again = close(images)
         if not again.any():
             return images
     raise AssertionError("no images found; choose another seed")
@@ -54,23 +71,45 @@ SHAPES = {
 }
 
 
-def samples() -> list[Sample]:
+def hard_samples() -> list[Sample]:
     out = []
-    for kind in KINDS:
+    for label, (kind, space) in KINDS.items():
+        last = (NUMBERS[kind], space == "rgb")
         for name, (shape, size, small) in SHAPES.items():
-            images = images_for(shape, size, kind)
-            out.append(Sample(f"{name}_{kind}", (images, *size, kind == "rescaled"), small))
+            images = images_for(shape, size, lambda x, s=size, k=kind, c=space: close_to_edge(x, s, k, c))
+            out.append(Sample(f"{name}_{label}", (images, *size, *last), small))
             if name in ("not_dividing", "split_brain"):
-                out.append(Sample(f"{name}_{kind}_float", (images / 255, *size, kind == "rescaled"), small))
-        gray = torch.arange(18, dtype=torch.uint8).mul(13).view(2, 1, 3, 3).expand(2, 3, 3, 3).contiguous()
-        out.append(Sample(f"gray_{kind}", (gray, 3, 1, kind == "rescaled")))
-        out.append(Sample(f"no_images_{kind}", (torch.empty(0, 3, 4, 4), 2, 2, kind == "rescaled")))
+                out.append(Sample(f"{name}_{label}_float", (images / 255, *size, *last), small))
+        if label != "rescaled_rgb":  # the cell in the middle would lie on an edge
+            gray = torch.arange(18, dtype=torch.uint8).mul(13).view(2, 1, 3, 3).expand(2, 3, 3, 3).contiguous()
+            out.append(Sample(f"gray_{label}", (gray, 3, 1, *last)))
+        out.append(Sample(f"no_images_{label}", (torch.empty(0, 3, 4, 4), 2, 2, *last)))
     constant = torch.full((2, 3, 5, 4), 200, dtype=torch.uint8)
-    return [*out, Sample("constant", (constant, 2, 2, True))]
+    return [*out, Sample("constant", (constant, 2, 2, 1, False)), Sample("constant_rgb", (constant, 2, 2, 1, True))]
 
 
-def reference(images, height, width, rescaled):
-    return lab_quantize(images, (height, width), KINDS[rescaled])
+def soft_samples() -> list[Sample]:
+    out = []
+    for name, (shape, size, small) in SHAPES.items():
+        neighbours = 5 if name in ("dividing", "many") else 10
+        images = images_for(shape, size, lambda x, s=size, k=neighbours: close_in_rank(x, s, k))
+        out.append(Sample(name, (images, *size, neighbours, 5.0), small))
+    out.append(Sample("float", (images / 255, 12, 12, 10, 5.0), False))
+    one = images_for((2, 4, 4), (2, 2), lambda x: close_in_rank(x, (2, 2), 10))
+    # A narrow Gaussian, whose weights would be 0 / 0 without scale, and a wide one.
+    out += [Sample(f"sigma_{sigma}", (one, 2, 2, 10, sigma)) for sigma in (0.05, 300.0)]
+    out.append(Sample("nearest", (one, 2, 2, 1, 5.0)))
+    return [*out, Sample("no_images", (torch.empty(0, 3, 4, 4), 2, 2, 10, 5.0))]
 
 
-CONTRACT = Contract("lab_quantize", reference, samples)
+def hard_reference(images, height, width, kind, rgb):
+    name = next(name for name, number in NUMBERS.items() if number == kind)
+    return reference.lab_quantize(images, (height, width), name, "rgb" if rgb else "lab")
+
+
+def soft_reference(images, height, width, neighbours, sigma):
+    return reference.lab_soft_encode(images, (height, width), neighbours, sigma)
+
+
+HARD = Contract("lab_quantize", hard_reference, hard_samples, atol=5e-3, device_atol=1e-3)
+SOFT = Contract("lab_soft_encode", soft_reference, soft_samples, atol=1e-3, device_atol=1e-4)

@@ -93,22 +93,37 @@ SSLFAST_SHARED uint8_t lab_byte(float value) {
 inline constexpr int lab_lightness_bins = 100;
 inline constexpr int lab_color_bins = 10;  // of a, and of b
 
-// Bin of a value: (value - low) * scale, cut to the bins there are.
+// Value of an sRGB channel in units of a byte, so that the sums of bytes are exact.
+SSLFAST_SHARED float lab_level(uint8_t value) { return static_cast<float>(value); }
+SSLFAST_SHARED float lab_level(float value) { return lab_unit(value) * 255.0f; }
+
+// Bins of equal width from `low` on; without a range all values are in bin 0.
 struct LabBins {
-  float low, scale;
+  float low, range;
 };
 
-SSLFAST_SHARED LabBins lab_bins(float low, float high, int count) {
+SSLFAST_SHARED LabBins lab_bins(float low, float high) {
   const float range = high - low;
-  return {low, range > 0.01f ? static_cast<float>(count) / range : 0.0f};
+  return {low, range > 0.01f ? range : 0.0f};
 }
 
-SSLFAST_SHARED LabBins lab_grid(int channel) {
-  return channel == 0 ? lab_bins(0.0f, 100.0f, lab_lightness_bins) : lab_bins(-128.0f, 127.0f, lab_color_bins);
+// The bins of all images: of L, a and b, or of R, G and B as levels.
+SSLFAST_SHARED LabBins lab_grid(bool rgb, int channel) {
+  if (rgb) return {0.0f, 255.0f};
+  return channel == 0 ? LabBins{0.0f, 100.0f} : LabBins{-128.0f, 255.0f};
 }
 
+// Least and greatest value of the bins, in Lab or in RGB from 0 to 1; an image of nothing but NaN has 0 and 0.
+SSLFAST_SHARED void lab_store_range(LabBins bins, bool rgb, float* range) {
+  const float low = bins.low < INFINITY ? bins.low : 0.0f;
+  range[0] = rgb ? low / 255.0f : low;
+  range[1] = rgb ? (low + bins.range) / 255.0f : low + bins.range;
+}
+
+// The bin of a value, cut to the `count` bins there are. It divides, so that a value on an edge is in the bin above.
 SSLFAST_SHARED int lab_bin(LabBins bins, float value, int count) {
-  const float position = (value - bins.low) * bins.scale;
+  if (!(bins.range > 0.0f)) return 0;
+  const float position = (value - bins.low) * static_cast<float>(count) / bins.range;
   if (!(position > 0.0f)) return 0;  // NaN too
   return position < static_cast<float>(count) ? static_cast<int>(position) : count - 1;
 }

@@ -1,0 +1,90 @@
+"""SoftCrossEntropyLoss: cross-entropy with sparse soft labels, which are never spread over all classes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sslfast.errors import UserError
+from sslfast.losses.inputs import at_least_float32
+from sslfast.ops.nt_xent import FLOATING
+
+
+class SoftCrossEntropyLoss(nn.Module):
+    """Cross-entropy of logits with K classes and their weights a pixel, as `lab_soft_encode` returns them.
+
+    With z the logits of a pixel, q_k and t_k its classes and their weights,
+
+        loss = mean over pixels of -v sum over k of t_k log softmax(z)[q_k]
+
+    where v is 1, or the `class_weights` of the pixel's first class, which is its most likely one. The labels stay
+    sparse, and beside the logits' gradient nothing of the logits' size is kept for the backward pass.
+
+    Args:
+        class_weights: (Q,) float, for example of `rebalancing_weights`, whose expected weight is 1: the mean is over
+            pixels, not over weights.
+
+    Raises:
+        UserError: class weights of another shape.
+
+    Source: Zhang et al. 2016 (colorful image colorization), equations 2 and 3.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(self, class_weights: Tensor | None = None):
+        super().__init__()
+        if class_weights is not None and class_weights.dim() != 1:
+            raise UserError(
+                f"SoftCrossEntropyLoss: class_weights must have shape (Q,), got {tuple(class_weights.shape)}"
+            )
+        self.register_buffer("class_weights", class_weights)
+
+    def forward(self, logits: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
+        """The loss of one batch.
+
+        Args:
+            logits: (B, Q, h, w) float32, float64, float16 or bfloat16; any number of dimensions may follow Q.
+            indices: (B, K, h, w) int64 in [0, Q), the most likely class first.
+            weights: (B, K, h, w) float, 0 or more, with sum 1 over K. They carry no gradient.
+
+        Returns:
+            Scalar, float32 (float64 for float64 logits), differentiable by the logits.
+
+        Raises:
+            UserError: tensors that differ in shape, dtype or device, or are empty.
+        """
+        self._check(logits, indices, weights)
+        weights = weights.detach().to(at_least_float32(logits[:0]).dtype)
+        if self.class_weights is not None:
+            weights = weights * self.class_weights.to(weights.dtype)[indices[:, :1]]
+        pixels = indices[:, 0].numel()
+        scores = at_least_float32(logits)
+        return (weights * (scores.logsumexp(1, keepdim=True) - scores.gather(1, indices))).sum() / pixels
+
+    def _check(self, logits: Tensor, indices: Tensor, weights: Tensor) -> None:
+        name = "SoftCrossEntropyLoss"
+        if logits.dtype not in FLOATING:
+            raise UserError(f"{name}: logits must be a float tensor, got {logits.dtype}; convert it with .float()")
+        if indices.dtype != torch.int64:
+            raise UserError(f"{name}: indices must be int64, got {indices.dtype}; convert them with .long()")
+        if indices.shape != weights.shape:
+            raise UserError(
+                f"{name}: indices {tuple(indices.shape)} and weights {tuple(weights.shape)} must have one shape "
+                "(B, K, …)"
+            )
+        if logits.dim() < 2 or logits.shape[:1] + logits.shape[2:] != indices.shape[:1] + indices.shape[2:]:
+            raise UserError(
+                f"{name}: logits {tuple(logits.shape)} and indices {tuple(indices.shape)} must agree in all but their "
+                "second dimension; lab_soft_encode makes targets of any size"
+            )
+        if logits.numel() == 0 or indices.numel() == 0:
+            raise UserError(f"{name}: logits {tuple(logits.shape)} or indices {tuple(indices.shape)} are empty")
+        if self.class_weights is not None and len(self.class_weights) != logits.shape[1]:
+            raise UserError(
+                f"{name}: {len(self.class_weights)} class_weights for logits of {logits.shape[1]} classes; "
+                "give one for each class"
+            )
+        tensors = [indices, weights] + ([] if self.class_weights is None else [self.class_weights])
+        if any(tensor.device != logits.device for tensor in tensors):
+            raise UserError(f"{name}: logits are on {logits.device}; move everything there with .to('{logits.device}')")
