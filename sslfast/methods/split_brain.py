@@ -98,8 +98,9 @@ class SplitBrain(Method):
             images: (B, C, H, W) float32 in [0, 1].
         """
         groups = self.backbone.groups
-        if self.backbone.color_space == "lab" and groups == ((0,), (1, 2)):
-            classes = ops.lab_quantize(images[:, :3], self.target_size, self.quantization)
+        if groups == ((0,), (1, 2)):
+            space = self.backbone.color_space
+            classes = ops.lab_quantize(images[:, :3], self.target_size, self.quantization, space)
             return [group.unsqueeze(1) for group in classes]
         cells = self._cells(images)
         return [self._classes(cells[:, list(group)]) for group in groups]

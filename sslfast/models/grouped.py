@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from sslfast import ops
 from sslfast.errors import UserError
 from sslfast.models.backbone import Backbone
+from sslfast.ops.lab_quantize import COLOR_SPACES
 from sslfast.ops.reference import lab as lab_formulas
 from sslfast.registry import nearest
-
-COLOR_SPACES = ("lab", "rgb")
 
 # Lightness is in [0, 100], a and b are in [-128, 127].
 LAB_LOW, LAB_RANGE = (0.0, -128.0, -128.0), (100.0, 255.0, 255.0)

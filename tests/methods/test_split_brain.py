@@ -42,12 +42,20 @@ def depth() -> ImageBatch:
 
 
 @pytest.mark.parametrize("quantization", ["grid", "rescaled"])
-def test_targets_of_lab_are_the_op_s(quantization: str, blobs: ImageBatch) -> None:
-    method = split_brain(quantization=quantization)
+@pytest.mark.parametrize("color_space", ["lab", "rgb"])
+def test_targets_of_colour_images_are_those_of_the_op(color_space: str, quantization: str, blobs: ImageBatch) -> None:
+    """And those of the rule for any channels, but for a mean on an edge."""
+    method = split_brain(color_space=color_space, quantization=quantization)
     images = method.views(blobs).tensors[0]
     targets = method.targets(images)
-    expected = ops.lab_quantize(images, (8, 8), quantization)
+    expected = ops.lab_quantize(images, (8, 8), quantization, color_space)
     assert all(torch.equal(a.squeeze(1), b) for a, b in zip(targets, expected, strict=True))
+    cells = functional.adaptive_avg_pool2d(method.backbone.planes(images), 8).double().numpy()
+    first, second, third = (
+        bins(cells[:, c], count, quantization == "rescaled") for c, count in enumerate((100, 10, 10))
+    )
+    assert (targets[0][:, 0].numpy() != first).mean() < 0.02
+    assert (targets[1][:, 0].numpy() != 10 * second + third).mean() < 0.02
 
 
 @pytest.mark.parametrize("quantization", ["grid", "rescaled"])
