@@ -55,7 +55,7 @@ class SplitBrain(Method):
         "weight_decay": 0.0,
         "batch_size": 64,
         "epochs": 11,
-        "schedule": "constant",
+        "schedule": "exponential",
         "warmup_epochs": 0,
     }
 
