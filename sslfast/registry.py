@@ -19,10 +19,10 @@ METHODS = {
     "simsiam": "sslfast.methods.simsiam:SimSiam",
     "supcon": "sslfast.methods.supcon:SupCon",
     "rotation": "sslfast.methods.rotation:Rotation",
-    "colorization": "sslfast.methods.colorization:Colorization",
-    "split_brain": "sslfast.methods.split_brain:SplitBrain",
     "autoencoder": "sslfast.methods.autoencoder:Autoencoder",
     "denoising_autoencoder": "sslfast.methods.autoencoder:DenoisingAutoencoder",
+    "colorization": "sslfast.methods.colorization:Colorization",
+    "split_brain": "sslfast.methods.split_brain:SplitBrain",
 }
 
 SOURCES = {

@@ -106,18 +106,18 @@ class _EarlyStopping:
 
     def __init__(self, network: nn.Module, encoder: Encoder, held_out: Tensor, patience: int) -> None:
         self._network, self._encoder, self._patience = network, encoder, patience
-        self._images = encoder.train.select(held_out)
+        self._images = encoder.train.select(held_out) if len(held_out) else None
         self._lowest, self._best_step, self._last_step, self._without = math.inf, 0, 0, 0
         self._weights: dict[str, Tensor] | None = None
 
     def ends(self, step: int) -> bool:
         """Measures after `step` steps, at the end of an epoch, unless the last measurement is too recent."""
-        if len(self._images) == 0 or step - self._last_step < STEPS_BETWEEN_CHECKS:
+        if self._images is None or step - self._last_step < STEPS_BETWEEN_CHECKS:
             return False
         self._last_step = step
         with evaluating(self._network):
             scores = apply(self._network, self._images, self._encoder.view, self._encoder.device)
-        loss = float(functional.cross_entropy(scores, known_labels(self._images)))
+        loss = float(functional.cross_entropy(scores, known_labels(self._images).to(scores.device)))
         if loss < self._lowest:
             self._lowest, self._best_step, self._without = loss, step, 0
             self._weights = {name: value.clone() for name, value in self._network.state_dict().items()}
@@ -129,7 +129,7 @@ class _EarlyStopping:
         """Gives the network the kept weights, where there are any; what to tell of it."""
         if self._weights is not None:
             self._network.load_state_dict(self._weights)
-        details = {"held_out_images": len(self._images)}
+        details = {"held_out_images": 0 if self._images is None else len(self._images)}
         return details | ({"best_step": self._best_step} if self._weights is not None else {})
 
 
