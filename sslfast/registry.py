@@ -24,6 +24,8 @@ METHODS = {
     "cpc": "sslfast.methods.cpc:CPC",
     "autoencoder": "sslfast.methods.autoencoder:Autoencoder",
     "denoising_autoencoder": "sslfast.methods.autoencoder:DenoisingAutoencoder",
+    "colorization": "sslfast.methods.colorization:Colorization",
+    "split_brain": "sslfast.methods.split_brain:SplitBrain",
 }
 
 SOURCES = {
@@ -47,6 +49,8 @@ BACKBONES = {
     "resnet10_narrow": "sslfast.models.resnet:resnet10_narrow",
     "conv9": "sslfast.models.conv9:Conv9",
     "nin": "sslfast.models.nin:NIN",
+    "alexnet_fcn": "sslfast.models.alexnet:AlexNetFCN",
+    "simplenet": "sslfast.models.simplenet:SimpleNet",
 }
 
 PRESETS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +11,13 @@ from torch.nn import functional
 
 from sslfast.augment import MultiView, ViewSpec, presets
 from sslfast.data.memory import MemoryLoader
-from sslfast.errors import TrainingError
+from sslfast.errors import TrainingError, UserError
 from sslfast.evaluate.budget import training_steps
 from sslfast.evaluate.features import Encoder, apply, evaluating, known_labels
 from sslfast.evaluate.results import Scores, accuracy, compared_with, ranks
+from sslfast.evaluate.subsets import label_subset
+
+STEPS_BETWEEN_CHECKS = 20  # at least: an epoch of few labels is too short to judge by
 
 
 @compared_with("scratch")
@@ -27,11 +31,19 @@ def evaluate_finetune(
     augmentation: bool = True,
     fewest_steps: int = 300,
     most_steps: int = 2000,
+    patience: int = 0,
+    held_out: float = 0.2,
 ) -> Scores:
     """Trains a copy of the backbone with a linear classifier on it, all weights free, with Adam and cross-entropy.
 
     `epochs=50, augmentation=False` is the protocol of the student report on denoising autoencoders whose encoder
     `conv9` is: 50 epochs at 2e-4. Left alone, few labels are trained longer and many labels shorter than that.
+
+    With early stopping (`patience`) a part of the given labels is held out of training, the same part of each class:
+    no label beyond the budget is used. After each epoch, or after 20 steps where an epoch has fewer, the cross-entropy
+    on that part is measured; training ends when it has not fallen for so many measurements in a row, and the weights of
+    the lowest one are kept. A class always keeps a training image, so where the classes have too few images to hold
+    one out (one or two each, with the usual fifth) all steps are made.
 
     Args:
         encoder: gives the backbone, which keeps its weights.
@@ -42,14 +54,17 @@ def evaluate_finetune(
         learning_rate: of Adam, constant.
         augmentation: train on random-resized-crops and flips (the preset "supervised") instead of the test view.
         fewest_steps, most_steps: bounds without `epochs`.
+        patience: measurements without a lower cross-entropy before training ends; 0, no early stopping.
+        held_out: part of each class that is held out for early stopping, in (0, 1).
 
     Returns:
-        Scores with `steps` made.
+        Scores with `steps` made; with early stopping also `held_out_images`, and `best_step`, whose weights were kept.
 
     Raises:
-        UserError: an option is not positive.
+        UserError: an option is out of its range.
         TrainingError: the network diverged.
     """
+    subset, validation = _split(encoder, subset, patience, held_out, seed)
     batch_size, steps = training_steps(len(subset), batch_size, learning_rate, epochs, fewest_steps, most_steps)
     device = torch.device(encoder.device)
     loader = MemoryLoader(encoder.train.select(subset), batch_size, seed=seed, device=device)
@@ -58,6 +73,7 @@ def evaluate_finetune(
         torch.manual_seed(seed)
         network = _classifier(encoder).train()
         optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
+        stopping = _EarlyStopping(network, encoder, validation, patience)
         for step in range(steps):
             epoch, position = divmod(step, len(loader))
             if position == 0:
@@ -67,11 +83,68 @@ def evaluate_finetune(
             optimizer.zero_grad()
             functional.cross_entropy(network(views.tensors[0]), known_labels(batch)).backward()
             optimizer.step()
+            if position == len(loader) - 1 and stopping.ends(step + 1):
+                break
+    details = stopping.restore() if patience else {}
     with evaluating(network):
         scores = apply(network, encoder.test, encoder.view, device)
     if not torch.isfinite(scores).all():
         raise TrainingError(f"fine-tuning diverged within {steps} steps; use a learning rate below {learning_rate:g}")
-    return accuracy(ranks(scores, encoder.test_labels), steps=steps)
+    return accuracy(ranks(scores, encoder.test_labels), steps=step + 1, **details)
+
+
+class _EarlyStopping:
+    """Measures held-out images, keeps the weights of the lowest cross-entropy and says when to stop.
+
+    Args:
+        network: from views to the scores of classes.
+        encoder: gives the images and their view.
+        held_out: (m,) int64 positions of training images, none of which the network learns from; without any, or
+            without patience, training never ends early.
+        patience: measurements without a lower cross-entropy that end the training.
+    """
+
+    def __init__(self, network: nn.Module, encoder: Encoder, held_out: Tensor, patience: int) -> None:
+        self._network, self._encoder, self._patience = network, encoder, patience
+        self._images = encoder.train.select(held_out) if len(held_out) else None
+        self._lowest, self._best_step, self._last_step, self._without = math.inf, 0, 0, 0
+        self._weights: dict[str, Tensor] | None = None
+
+    def ends(self, step: int) -> bool:
+        """Measures after `step` steps, at the end of an epoch, unless the last measurement is too recent."""
+        if self._images is None or step - self._last_step < STEPS_BETWEEN_CHECKS:
+            return False
+        self._last_step = step
+        with evaluating(self._network):
+            scores = apply(self._network, self._images, self._encoder.view, self._encoder.device)
+        loss = float(functional.cross_entropy(scores, known_labels(self._images).to(scores.device)))
+        if loss < self._lowest:
+            self._lowest, self._best_step, self._without = loss, step, 0
+            self._weights = {name: value.clone() for name, value in self._network.state_dict().items()}
+        else:
+            self._without += 1
+        return self._without >= self._patience
+
+    def restore(self) -> dict[str, int]:
+        """Gives the network the kept weights, where there are any; what to tell of it."""
+        if self._weights is not None:
+            self._network.load_state_dict(self._weights)
+        details = {"held_out_images": 0 if self._images is None else len(self._images)}
+        return details | ({"best_step": self._best_step} if self._weights is not None else {})
+
+
+def _split(encoder: Encoder, subset: Tensor, patience: int, held_out: float, seed: int) -> tuple[Tensor, Tensor]:
+    """The positions to learn from and those held out for early stopping, in ascending order."""
+    if patience < 0:
+        raise UserError(f"early stopping with a patience of {patience}; give 1 or more, or 0 for none")
+    if not 0.0 < held_out < 1.0:
+        raise UserError(f"early stopping with {held_out:g} of the labels held out; give a part in (0, 1), such as 0.2")
+    if not patience:
+        return subset, subset[:0]
+    kept = label_subset(encoder.train_labels[subset], fraction=1.0 - held_out, seed=seed)
+    out = torch.ones(len(subset), dtype=torch.bool, device=subset.device)
+    out[kept] = False
+    return subset[kept], subset[out]
 
 
 def training_view(view: ViewSpec) -> ViewSpec:

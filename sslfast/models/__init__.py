@@ -2,7 +2,8 @@
 
 from sslfast.models.backbone import Backbone, TimmBackbone, build_backbone
 from sslfast.models.conv9 import Conv9
-from sslfast.models.decoders import MirroredDecoder, UpsamplingDecoder, build_decoder
+from sslfast.models.decoders import MirroredDecoder, UpsamplingDecoder, build_decoder, build_dense_head
+from sslfast.models.grouped import GroupedBackbone
 from sslfast.models.heads import Classifier, Predictor, Projector
 from sslfast.models.momentum import MomentumEncoder
 from sslfast.models.pixel_cnn import PixelCNN
@@ -12,6 +13,7 @@ __all__ = [
     "Backbone",
     "Classifier",
     "Conv9",
+    "GroupedBackbone",
     "MirroredDecoder",
     "MomentumEncoder",
     "PixelCNN",
@@ -21,5 +23,6 @@ __all__ = [
     "UpsamplingDecoder",
     "build_backbone",
     "build_decoder",
+    "build_dense_head",
     "encode_shuffled",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from functools import cache
 from typing import Any
 
@@ -25,10 +26,12 @@ class Backbone(nn.Module):
         map_channels: channels of the feature map.
         in_channels: channels of the images.
         image_size: side in pixels of the images it is meant for.
+        name: what `build_backbone` was given; None for a backbone that was made otherwise.
     """
 
     num_features: int
     map_channels: int
+    name: str | None = None
 
     def __init__(self, image_size: int, in_channels: int = 3) -> None:
         super().__init__()
@@ -56,6 +59,19 @@ class Backbone(nn.Module):
             (B, num_features).
         """
         raise TypeError(f"{type(self).__name__} must define forward(images) -> (B, num_features)")
+
+    def rebuilt(self, in_channels: int, width: float = 1.0) -> Backbone:
+        """Another backbone of this name and image size, with weights of its own; arguments as in `build_backbone`.
+
+        Raises:
+            UserError: this one has no name, or does not come in that width.
+        """
+        if self.name is None:
+            raise UserError(
+                f"this {type(self).__name__} cannot be built again for other channels; give the method the backbone's "
+                "name instead"
+            )
+        return build_backbone(self.name, self.image_size, in_channels, width)
 
 
 class TimmBackbone(Backbone):
@@ -107,7 +123,7 @@ def cifar_stem(network: ResNet, stride: int = 1) -> None:
     network.maxpool = nn.Identity()
 
 
-def build_backbone(name: str, image_size: int = 32, in_channels: int = 3) -> Backbone:
+def build_backbone(name: str, image_size: int = 32, in_channels: int = 3, width: float = 1.0) -> Backbone:
     """Builds a randomly initialised backbone by its name.
 
     Args:
@@ -116,21 +132,43 @@ def build_backbone(name: str, image_size: int = 32, in_channels: int = 3) -> Bac
         image_size: side of the images in pixels; up to 64 px a ResNet gets the CIFAR stem, timm's others too where
             their stem is the plain 7x7 one.
         in_channels: channels of the images, 1 to 16.
+        width: channels of every layer as a multiple of the usual ones, for backbones that take this argument.
 
     Raises:
-        UserError: an unknown name (the message gives the nearest ones), channels outside 1 to 16, or a size the network
-            cannot take.
+        UserError: an unknown name (the message gives the nearest ones), channels outside 1 to 16, a width the backbone
+            does not come in, or a size the network cannot take.
     """
     if not 1 <= in_channels <= MAX_CHANNELS:
         raise UserError(f"in_channels is {in_channels}; choose 1 to {MAX_CHANNELS}")
     if image_size < 1:
         raise UserError(f"image_size is {image_size}; choose the side of the views in pixels, at least 1")
+    if not width > 0.0:
+        raise UserError(f"width is {width:g}; choose a number above 0 (0.5 halves the channels of every layer)")
     if name in registry.BACKBONES or ":" in name:
-        backbone = registry.resolve("backbones", name)(image_size=image_size, in_channels=in_channels)
-        if not isinstance(backbone, Backbone):
-            raise UserError(f"{name!r} gives a {type(backbone).__name__}; it must give an sslfast.models.Backbone")
-        return backbone
+        backbone = _registered(name, image_size, in_channels, width)
+    else:
+        backbone = _timm(name, image_size, in_channels, width)
+    backbone.name = name
+    return backbone
+
+
+def _registered(name: str, image_size: int, in_channels: int, width: float) -> Backbone:
+    build = registry.resolve("backbones", name)
+    options = {}
+    if width != 1.0:
+        if not _has_widths(build):
+            raise UserError(_one_width(name))
+        options["width"] = width
+    backbone = build(image_size=image_size, in_channels=in_channels, **options)
+    if not isinstance(backbone, Backbone):
+        raise UserError(f"{name!r} gives a {type(backbone).__name__}; it must give an sslfast.models.Backbone")
+    return backbone
+
+
+def _timm(name: str, image_size: int, in_channels: int, width: float) -> TimmBackbone:
     check_backbone_name(name)
+    if width != 1.0:
+        raise UserError(_one_width(name))
     # Only networks with tokens or windows of fixed places take the image's size as an argument.
     sized = {"img_size": image_size} if get_pretrained_cfg_value(name, "fixed_input_size") else {}
     try:
@@ -143,6 +181,20 @@ def build_backbone(name: str, image_size: int = 32, in_channels: int = 3) -> Bac
     if isinstance(network, ResNet) and isinstance(network.conv1, nn.Conv2d) and image_size <= SMALL_IMAGE:
         cifar_stem(network)
     return TimmBackbone(network, image_size, in_channels)
+
+
+def scaled(channels: int, width: float) -> int:
+    """`width` times `channels`, rounded, at least 1."""
+    return max(1, round(channels * width))
+
+
+def _has_widths(build: Any) -> bool:
+    return "width" in inspect.signature(build).parameters
+
+
+def _one_width(name: str) -> str:
+    several = [other for other in registry.BACKBONES if _has_widths(registry.resolve("backbones", other))]
+    return f"backbone {name!r} comes in one width only; choose one of {', '.join(several)}"
 
 
 def check_backbone_name(name: str) -> None:

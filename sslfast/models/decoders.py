@@ -69,16 +69,17 @@ class UpsamplingDecoder(nn.Module):
     """Doubles the feature map until it has the size of the image, with a convolution after each doubling.
 
     A stage is nearest-neighbour upsampling, 3x3 convolution, batch norm and ReLU; upsampling first avoids the
-    checkerboard of transposed convolutions (Odena et al. 2016). Each stage halves the channels, down to 32; a last 3x3
-    convolution gives the pixels, without limits.
+    checkerboard of transposed convolutions (Odena et al. 2016). Each stage halves the channels, down to 32; a last
+    convolution gives the pixels, without limits. Without stages, a map that is larger than the image is averaged.
 
     Args:
         in_channels: channels of the feature map.
-        out_channels: channels of the images.
+        out_channels: channels of the images, or of the prediction at each position.
         stages: doublings.
+        last_kernel: side of the last convolution's kernel: 3 for pixels, 1 for the scores of classes.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stages: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stages: int, last_kernel: int = 3) -> None:
         super().__init__()
         modules: list[nn.Module] = []
         channels = in_channels
@@ -88,7 +89,7 @@ class UpsamplingDecoder(nn.Module):
             modules.append(nn.Sequential(convolution, nn.BatchNorm2d(width), nn.ReLU(inplace=True)))
             channels = width
         self.stages = nn.ModuleList(modules)
-        self.pixels = nn.Conv2d(channels, out_channels, kernel_size=3, padding=1)
+        self.pixels = nn.Conv2d(channels, out_channels, last_kernel, padding=last_kernel // 2)
 
     def forward(self, feature_map: Tensor, size: tuple[int, int]) -> Tensor:
         """Decodes to an image of a given size; arguments and result as in `MirroredDecoder.forward`."""
@@ -98,16 +99,31 @@ class UpsamplingDecoder(nn.Module):
             # Sides rounded up, as strided convolutions leave them.
             stage_size = [-(-side // 2**halvings) for side in size]
             x = stage(functional.interpolate(x, size=stage_size, mode="nearest"))
-        return self.pixels(x if tuple(x.shape[-2:]) == size else functional.interpolate(x, size=size, mode="nearest"))
+        return self.pixels(x if tuple(x.shape[-2:]) == size else functional.adaptive_avg_pool2d(x, size))
 
 
 def build_decoder(backbone: Backbone) -> MirroredDecoder | UpsamplingDecoder:
     """The decoder from `backbone.feature_map` to its images: mirrored for Conv9, upsampling for all others."""
     if isinstance(backbone, Conv9):
         return MirroredDecoder(CONV9_LAYERS, backbone.in_channels)
+    return UpsamplingDecoder(backbone.map_channels, backbone.in_channels, _doublings(backbone, backbone.image_size))
+
+
+def build_dense_head(backbone: Backbone, out_channels: int, side: int) -> UpsamplingDecoder:
+    """The decoder from `backbone.feature_map` to predictions at `side` x `side` positions.
+
+    Args:
+        backbone: whose feature map is decoded, or averaged where it has more positions than that.
+        out_channels: numbers predicted at each position: scores of classes, or values.
+        side: positions each way; the decoder is called with (side, side).
+    """
+    return UpsamplingDecoder(backbone.map_channels, out_channels, _doublings(backbone, side), last_kernel=1)
+
+
+def _doublings(backbone: Backbone, target: int) -> int:
+    """The smallest number n with map side * 2**n >= target."""
     was_training = backbone.training
     with torch.no_grad():
         side = backbone.eval().feature_map(torch.zeros(1, backbone.in_channels, *[backbone.image_size] * 2)).shape[-1]
     backbone.train(was_training)
-    stages = max(0, (-(-backbone.image_size // side) - 1).bit_length())  # the smallest with side * 2**stages >= image
-    return UpsamplingDecoder(backbone.map_channels, backbone.in_channels, stages)
+    return max(0, (-(-target // side) - 1).bit_length())

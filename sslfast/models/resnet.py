@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
+from torch import nn
 
 from sslfast.augment.presets import SMALL_IMAGE
-from sslfast.models.backbone import TimmBackbone, cifar_stem
+from sslfast.models.backbone import TimmBackbone, cifar_stem, scaled
+
+CHANNELS = (64, 128, 256, 512)
+STEM_CHANNELS = 64
 
 
-def resnet18(image_size: int = 32, in_channels: int = 3) -> TimmBackbone:
-    """ResNet-18, 512 features; up to 64 px with the CIFAR stem (see `cifar_stem`)."""
-    network = ResNet(BasicBlock, (2, 2, 2, 2), num_classes=0, in_chans=in_channels)
-    return _backbone(network, image_size, in_channels)
+def resnet18(image_size: int = 32, in_channels: int = 3, width: float = 1.0) -> TimmBackbone:
+    """ResNet-18, 512 features times `width`; up to 64 px with the CIFAR stem (see `cifar_stem`)."""
+    return _plain(BasicBlock, (2, 2, 2, 2), image_size, in_channels, width)
 
 
-def resnet50(image_size: int = 32, in_channels: int = 3) -> TimmBackbone:
-    """ResNet-50, 2048 features; up to 64 px with the CIFAR stem (see `cifar_stem`)."""
-    network = ResNet(Bottleneck, (3, 4, 6, 3), num_classes=0, in_chans=in_channels)
-    return _backbone(network, image_size, in_channels)
+def resnet50(image_size: int = 32, in_channels: int = 3, width: float = 1.0) -> TimmBackbone:
+    """ResNet-50, 2048 features times `width`; up to 64 px with the CIFAR stem (see `cifar_stem`)."""
+    return _plain(Bottleneck, (3, 4, 6, 3), image_size, in_channels, width)
 
 
-def resnet10_narrow(image_size: int = 32, in_channels: int = 3) -> TimmBackbone:
-    """A ResNet for runs without a GPU: one basic block a stage, 32 to 256 channels; 256 features.
+def resnet10_narrow(image_size: int = 32, in_channels: int = 3, width: float = 1.0) -> TimmBackbone:
+    """A ResNet for runs without a GPU: one basic block a stage, 32 to 256 channels times `width`; 256 features.
 
     Up to 64 px it has the CIFAR stem at stride 2: 16 x 16 pixels at 32 px, a quarter of the work.
     """
@@ -29,13 +31,33 @@ def resnet10_narrow(image_size: int = 32, in_channels: int = 3) -> TimmBackbone:
     network = ResNet(
         BasicBlock,
         (1, 1, 1, 1),
-        channels=(32, 64, 128, 256),
+        channels=tuple(scaled(channels, width / 2) for channels in CHANNELS),
         stem_type="deep",
-        stem_width=16,
+        stem_width=scaled(16, width),
         num_classes=0,
         in_chans=in_channels,
     )
     return _backbone(network, image_size, in_channels, stem_stride=2)
+
+
+def _plain(
+    block: type[nn.Module], layers: tuple[int, ...], image_size: int, in_channels: int, width: float
+) -> TimmBackbone:
+    if width == 1.0:
+        network = ResNet(block, layers, num_classes=0, in_chans=in_channels)
+        return _backbone(network, image_size, in_channels)
+    network = ResNet(
+        block,
+        layers,
+        channels=tuple(scaled(channels, width) for channels in CHANNELS),
+        stem_type="deep",  # it only makes room for a plain stem of that width
+        stem_width=scaled(STEM_CHANNELS // 2, width),
+        num_classes=0,
+        in_chans=in_channels,
+    )
+    network.conv1 = nn.Conv2d(in_channels, network.bn1.num_features, kernel_size=7, stride=2, padding=3, bias=False)
+    nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+    return _backbone(network, image_size, in_channels)
 
 
 def _backbone(network: ResNet, image_size: int, in_channels: int, stem_stride: int = 1) -> TimmBackbone:

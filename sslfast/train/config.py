@@ -79,9 +79,10 @@ class TrainConfig:
         learning_rate: highest learning rate, used as given at any batch size; 0.06.
         momentum: of sgd and lars; 0.9.
         weight_decay: of everything but biases and normalisation; 5e-4.
-        schedule: cosine (to zero), plateau (divide by 10 when 5 epochs did not lower the loss) or constant; cosine.
-        warmup_epochs: epochs of linear warm-up, per step, before a cosine or constant schedule; 0. A recipe's own is
-            cut to a tenth of the epochs.
+        schedule: cosine (to zero), exponential (divide by 10 after every epoch), plateau (divide by 10 when 5 epochs
+            did not lower the loss) or constant; cosine.
+        warmup_epochs: epochs of linear warm-up, per step, of any schedule but plateau; 0. A recipe's own is cut to a
+            tenth of the epochs.
         clip_norm: largest norm of the gradient; 0, no clipping.
         precision: 32-true, bf16-mixed or 16-mixed; bf16-mixed on CUDA and 32-true elsewhere.
         compile: compile the method with torch.compile; off.
@@ -113,7 +114,7 @@ class TrainConfig:
     learning_rate: float = LATER
     momentum: float = LATER
     weight_decay: float = LATER
-    schedule: Literal["cosine", "plateau", "constant"] = LATER
+    schedule: Literal["cosine", "exponential", "plateau", "constant"] = LATER
     warmup_epochs: float = LATER
     clip_norm: float = LATER
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = LATER

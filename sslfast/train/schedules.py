@@ -14,7 +14,7 @@ PLATEAU_FACTOR = 0.1
 
 
 class Schedule:
-    """The learning rate of one optimiser: per step for cosine and constant, per epoch for plateau.
+    """The learning rate of one optimiser: per epoch for plateau, per step for all others.
 
     Args:
         config: a resolved configuration.
@@ -34,6 +34,8 @@ class Schedule:
             )
         elif config.schedule == "cosine":
             self._per_step = LambdaLR(optimizer, lambda step: cosine(step, steps, warmup))
+        elif config.schedule == "exponential":
+            self._per_step = LambdaLR(optimizer, lambda step: exponential(step, steps_per_epoch, warmup))
         else:
             self._per_step = LambdaLR(optimizer, lambda step: linear_warmup(step, warmup))
 
@@ -70,3 +72,8 @@ def cosine(step: int, steps: int, warmup: int = 0) -> float:
     if step < warmup:
         return linear_warmup(step, warmup)
     return 0.5 * (1.0 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
+
+
+def exponential(step: int, steps_per_epoch: int, warmup: int = 0) -> float:
+    """Factor of the learning rate at `step`: linear warm-up, and a tenth of it after every epoch."""
+    return linear_warmup(step, warmup) * PLATEAU_FACTOR ** (step // steps_per_epoch)

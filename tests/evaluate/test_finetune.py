@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from sslfast.augment import ViewSpec
 from sslfast.errors import TrainingError, UserError
-from sslfast.evaluate import Encoder
+from sslfast.evaluate import Encoder, finetune
 from sslfast.evaluate.finetune import evaluate_finetune, training_view
+from sslfast.evaluate.subsets import label_subset
 
 ALL = torch.arange(80)
 
@@ -97,3 +100,53 @@ def test_options_out_of_range_name_the_cure(encoder: Encoder, options):
 def test_a_network_that_diverges_names_the_cure(encoder: Encoder):
     with pytest.raises(TrainingError, match=r"diverged within 20 steps.*below"):
         evaluate_finetune(encoder, ALL, epochs=20, learning_rate=1e30)
+
+
+def overfitting(encoder: Encoder) -> Encoder:
+    """The same images under labels that say nothing about them: what is learned of some is wrong for the others."""
+    label = encoder.train_labels[torch.randperm(80, generator=torch.Generator().manual_seed(5))]
+    return replace(encoder, train=replace(encoder.train, label=label))
+
+
+def test_early_stopping_keeps_the_weights_of_the_lowest_held_out_loss(encoder: Encoder):
+    """It stops `patience` measurements behind the best one, and scores like a run that ends at the best one."""
+    task = overfitting(encoder)
+    options = {"learning_rate": 1e-2, "batch_size": 16, "augmentation": False}
+    stopped = evaluate_finetune(task, ALL, epochs=200, patience=3, **options)
+    kept = label_subset(task.train_labels, fraction=0.8)
+    epoch = len(kept) // 16
+    assert stopped.details["held_out_images"] == 80 - len(kept) == 16
+    best, last = stopped.details["best_step"], stopped.details["steps"]
+    assert best % epoch == last % epoch == 0 and last < 200 * epoch
+    assert last - best == 3 * 20  # an epoch of 4 steps is too short, so every fifth is measured
+    same = evaluate_finetune(task, kept, epochs=best // epoch, **options)
+    longer = evaluate_finetune(task, kept, epochs=last // epoch, **options)
+    assert stopped.top1 == same.top1 != longer.top1
+
+
+def test_early_stopping_measures_the_held_out_images_after_each_epoch(encoder: Encoder, monkeypatch):
+    task = overfitting(encoder)
+    held_out = set(range(80)) - set(label_subset(task.train_labels, fraction=0.5).tolist())
+    measured, original = [], finetune.apply
+
+    def watched(function, images, view, device):
+        if len(images) == 40 and images is not task.test:
+            measured.append(set(images.index.tolist()))
+        return original(function, images, view, device)
+
+    monkeypatch.setattr(finetune, "apply", watched)
+    scores = evaluate_finetune(task, ALL, epochs=4, batch_size=2, patience=9, held_out=0.5, learning_rate=1e-3)
+    assert scores.details["steps"] == 80
+    assert measured == [held_out] * 4
+
+
+def test_classes_without_an_image_to_spare_are_trained_to_the_end(encoder: Encoder):
+    scores = evaluate_finetune(encoder, ALL[:8], epochs=60, patience=1)
+    assert scores.details == {"steps": 60, "held_out_images": 0}
+    assert evaluate_finetune(encoder, ALL[:12], epochs=1, patience=1).details["held_out_images"] == 4
+
+
+@pytest.mark.parametrize("options", [{"patience": -1}, {"patience": 1, "held_out": 0.0}, {"held_out": 1.0}])
+def test_early_stopping_options_out_of_range_name_the_cure(encoder: Encoder, options):
+    with pytest.raises(UserError, match=r"early stopping with .*; give"):
+        evaluate_finetune(encoder, ALL, **options)

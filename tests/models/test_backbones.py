@@ -24,6 +24,9 @@ from sslfast.models import Backbone, Conv9, build_backbone
         ("conv9", 8, 160, (10, 2, 2)),
         ("nin", 32, 192, (192, 8, 8)),
         ("nin", 21, 192, (192, 6, 6)),
+        ("simplenet", 32, 256, (256, 8, 8)),
+        ("simplenet", 96, 256, (256, 12, 12)),
+        ("simplenet", 224, 256, (256, 28, 28)),
         ("resnet34", 32, 512, (512, 4, 4)),  # timm's, with the CIFAR stem
         ("resnet50_gn", 32, 2048, (2048, 4, 4)),  # group norm behind the CIFAR stem
         ("resnet10t", 64, 512, (512, 2, 2)),  # timm's, with timm's own stem
@@ -41,7 +44,7 @@ def test_shapes(name: str, size: int, features: int, map_shape: tuple[int, int, 
     assert (backbone.num_features, backbone.map_channels) == (features, map_shape[0])
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet10_narrow", "nin"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet10_narrow", "nin", "simplenet"])
 def test_pooled_features_are_the_mean_of_the_map(name: str) -> None:
     backbone = build_backbone(name).eval()
     images = torch.randn(2, 3, 32, 32)
@@ -99,14 +102,43 @@ def test_conv9_pools_to_four_by_four() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 4, 16])
-@pytest.mark.parametrize("name", ["resnet18", "resnet10_narrow", "conv9", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet10_narrow", "conv9", "simplenet", "vit_tiny_patch16_224"])
 def test_channels(name: str, channels: int) -> None:
     backbone = build_backbone(name, 32, in_channels=channels).eval()
     with torch.no_grad():
         assert backbone(torch.randn(1, channels, 32, 32)).shape == (1, backbone.num_features)
 
 
-@pytest.mark.parametrize("name", ["resnet10_narrow", "conv9"])
+@pytest.mark.parametrize("size", [32, 96])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet10_narrow", "simplenet"])
+def test_half_width_halves_every_layer(name: str, size: int) -> None:
+    whole, half = (build_backbone(name, size, width=width) for width in (1.0, 0.5))
+    assert (half.num_features, half.map_channels) == (whole.num_features // 2, whole.map_channels // 2)
+    halved = {n: [s // 2 if s > 15 else s for s in p.shape] for n, p in whole.named_parameters()}
+    assert {n: list(p.shape) for n, p in half.named_parameters()} == halved
+    with torch.no_grad():
+        assert half.eval()(torch.randn(1, 3, size, size)).shape == (1, half.num_features)
+
+
+@pytest.mark.parametrize("name", ["simplenet", "resnet34"])
+def test_a_backbone_is_built_again_for_other_channels(name: str) -> None:
+    backbone = build_backbone(name, 40)
+    again = backbone.rebuilt(in_channels=2)
+    assert (type(again), again.name, again.image_size, again.in_channels) == (type(backbone), name, 40, 2)
+    assert again.num_features == backbone.num_features
+
+
+def test_what_cannot_be_built_again_says_why() -> None:
+    with pytest.raises(UserError, match=r"this Conv9 cannot be built again.*give the method the backbone's name"):
+        Conv9(32).rebuilt(in_channels=1)
+    for name in ("conv9", "resnet34"):
+        with pytest.raises(UserError, match=f"'{name}' comes in one width only; choose one of resnet18, .*simplenet"):
+            build_backbone(name).rebuilt(in_channels=1, width=0.5)
+    with pytest.raises(UserError, match="width is 0"):
+        build_backbone("resnet18", width=0.0)
+
+
+@pytest.mark.parametrize("name", ["resnet10_narrow", "conv9", "simplenet"])
 def test_building_leaves_it_in_training_mode_with_fresh_statistics(name: str) -> None:
     backbone = build_backbone(name)
     for module in backbone.modules():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sslfast.models import MirroredDecoder, UpsamplingDecoder, build_backbone, build_decoder
+from sslfast.models import MirroredDecoder, UpsamplingDecoder, build_backbone, build_decoder, build_dense_head
 
 
 def test_mirrored_decoder_reverses_conv9() -> None:
@@ -65,6 +65,27 @@ def test_upsampling_decoder_doubles_stage_by_stage() -> None:
     with torch.no_grad():
         decoder(backbone.feature_map(torch.rand(1, 3, 32, 32)), (32, 32))
     assert seen == [(256, 8, 8), (128, 16, 16), (64, 32, 32)]
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "side", "stages"),
+    [("resnet10_narrow", 32, 8, 2), ("resnet18", 96, 12, 2), ("simplenet", 96, 12, 0), ("simplenet", 32, 12, 1)],
+)
+def test_dense_head_predicts_at_the_positions_asked_for(name: str, size: int, side: int, stages: int) -> None:
+    backbone = build_backbone(name, size).eval()
+    head = build_dense_head(backbone, 7, side).eval()
+    assert len(head.stages) == stages and head.pixels.kernel_size == (1, 1)
+    with torch.no_grad():
+        assert head(backbone.feature_map(torch.rand(2, 3, size, size)), (side, side)).shape == (2, 7, side, side)
+
+
+def test_dense_head_averages_a_map_with_more_positions() -> None:
+    backbone = build_backbone("simplenet", 32).eval()  # 8 x 8 positions
+    head = build_dense_head(backbone, 5, 4)
+    feature_map = torch.rand(2, 256, 8, 8)
+    means = feature_map.view(2, 256, 4, 2, 4, 2).mean(dim=(3, 5))
+    expected = torch.einsum("oc,bchw->bohw", head.pixels.weight[:, :, 0, 0], means) + head.pixels.bias.view(-1, 1, 1)
+    torch.testing.assert_close(head(feature_map, (4, 4)), expected)
 
 
 def test_building_a_decoder_leaves_the_backbone_as_it_was() -> None:

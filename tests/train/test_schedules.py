@@ -36,6 +36,14 @@ def test_constant_after_linear_warmup(tiny):
     assert found == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.0, 2.0, 2.0, 2.0])
 
 
+def test_exponential_divides_by_ten_after_every_epoch(tiny):
+    config = tiny(epochs=3, schedule="exponential", learning_rate=2.0)
+    assert rates(resolve(config), 12) == pytest.approx([2.0] * 4 + [0.2] * 4 + [0.02] * 4)
+    config = tiny(epochs=3, schedule="exponential", learning_rate=2.0, warmup_epochs=1.5)
+    warmup = [k / 3 for k in range(1, 5)] + [1 / 6, 0.2]
+    assert rates(resolve(config), 12) == pytest.approx(warmup + [0.2] * 2 + [0.02] * 4)
+
+
 def test_plateau_divides_by_ten_after_five_epochs_without_improvement(tiny):
     optimizer, schedule = schedule_of(resolve(tiny(schedule="plateau", learning_rate=1.0)))
     found = []
@@ -47,7 +55,7 @@ def test_plateau_divides_by_ten_after_five_epochs_without_improvement(tiny):
     assert found == pytest.approx([1.0] * 6 + [0.1] * 6 + [0.01])
 
 
-@pytest.mark.parametrize("name", ["cosine", "constant", "plateau"])
+@pytest.mark.parametrize("name", ["cosine", "exponential", "constant", "plateau"])
 def test_state_continues_where_it_was(tiny, name):
     config = resolve(tiny(epochs=5, schedule=name))
     straight, schedule = schedule_of(config)
