@@ -94,8 +94,8 @@ class DaliLoader(Loader):
         _import_dali()
         if not isinstance(source, ImageFiles):
             raise UserError(
-                f"DALI reads image files, and {type(source).__name__} has none; use data 'folder' or 'webdataset', which find "
-                "them in class folders and in tar archives, or keep the data set in memory (--loader memory)"
+                f"DALI reads image files, and {type(source).__name__} has none; use data 'folder' or 'webdataset', "
+                "which find them in class folders and in tar archives, or keep the data set in memory (--loader memory)"
             )
         super().__init__(
             len(source),

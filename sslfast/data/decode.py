@@ -5,8 +5,8 @@
     JPEG, baseline or progressive       RGB, at full chroma resolution
     gray, 1 or 8 bits                   the gray value three times
     EXIF orientation (any format)       turned and mirrored upright; height and width are those of the upright image
-    CMYK and YCCK JPEG                  RGB by 255 - min(255, ink + black), without colour profile; inks are read inverted,
-                                        as Adobe writes them, whether the file says so or not
+    CMYK and YCCK JPEG                  RGB = (255 - ink) (255 - black) / 255; inks are read as Adobe writes them,
+                                        inverted, whether the file says so or not
     palette (PNG, GIF)                  the colours of the palette
     transparency                        laid over white
     16-bit gray (PNG, TIFF)             divided by 257 and rounded to nearest

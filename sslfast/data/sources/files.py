@@ -71,7 +71,7 @@ class ImageFiles:
         return torch.arange(len(self)) if self._index is None else self._index
 
     def select(self, positions: Tensor | slice) -> ImageFiles:
-        """The images at `positions` ((n,) int64, or a slice) as a source of their own, with the `index` they have here."""
+        """The images at `positions` ((n,) int64, or a slice) as a source, with the `index` that they have here."""
         chosen = torch.arange(len(self))[positions if isinstance(positions, slice) else positions.cpu()]
         part = copy.copy(self)
         part.files = [self.files[position] for position in chosen.tolist()]
