@@ -52,8 +52,11 @@ def encode(run: Run, limit: int = LIMIT) -> Encoded:
         UserError: the data or the backbone cannot be read, or the features show nothing.
     """
     source, split = _source(run.config, limit)
-    streamed = run.config.loader == "dali" and isinstance(source, ImageFiles)
-    images = decodable(source) if streamed else source.read()
+    images: ImageBatch | ImageFiles
+    if run.config.loader == "dali" and isinstance(source, ImageFiles):
+        images = decodable(source)
+    else:
+        images = source.read()
     method = run.method()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     method.backbone.to(device)
