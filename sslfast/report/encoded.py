@@ -53,10 +53,7 @@ def encode(run: Run, limit: int = LIMIT) -> Encoded:
     """
     source, split = _source(run.config, limit)
     images: ImageBatch | ImageFiles
-    if run.config.loader == "dali" and isinstance(source, ImageFiles):
-        images = decodable(source)
-    else:
-        images = source.read()
+    images = decodable(source) if run.config.loader == "dali" and isinstance(source, ImageFiles) else source.read()
     method = run.method()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     method.backbone.to(device)
