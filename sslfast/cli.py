@@ -46,6 +46,10 @@ dashes and underscores are the same in their names. `--traceback` (or SSLFAST_TR
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit code: 0, 2 for a wrong name or option, 1 for other errors."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        # Read when torch is loaded. A thread of torch that has no work looks for it 300,000 times before it sleeps:
+        # milliseconds of a core that the decoders of images need. 5,000 times still bridge the pauses within a step.
+        os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     arguments = list(sys.argv[1:] if argv is None else argv)
     traceback = "--traceback" in arguments or os.environ.get("SSLFAST_TRACEBACK", "0") not in ("", "0")
     arguments = [argument for argument in arguments if argument != "--traceback"]

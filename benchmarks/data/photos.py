@@ -1,7 +1,7 @@
-"""From JPEG photographs to SimCLR's two views of 224 px: with the augmentation, and decoding alone.
+"""From JPEG photographs to SimCLR views of 224 px, and decoding alone, which no such pipeline can beat.
 
-Each call is a whole epoch over files which lie in the page cache after the first. Building the DALI pipeline is part
-of it; torchvision keeps its workers between calls.
+Each call is a whole epoch over files that lie in the page cache after the first, in batches. What DALI needs to start a
+pipeline is part of it; the worker processes of the other libraries stay between calls.
 """
 
 from __future__ import annotations
@@ -10,39 +10,61 @@ import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.ops.augment import _torchvision
+from benchmarks.ops.augment import _albumentations, _torchvision
 from benchmarks.run import Case, Setup
 from sslfast.augment import MultiView, presets
-from sslfast.data import DaliLoader, build_source
-from sslfast.data.sources.files import ImageFiles
+from sslfast.data import DaliLoader, ImageFiles, build_source
 
-COUNT = 128
-BATCH_SIZE = 16
+COUNT = 256
+BATCH_SIZE = 32
 VIEW = 224
+
+Prepare = Callable[[str], Any]  # a file -> the sample that a worker makes of it
 
 
 def cases(setup: Setup) -> Iterator[Case]:
-    """One case: the photographs of a folder, or embedded shapes that are written as JPEG files of 500 x 500."""
+    """Photographs of a folder, or embedded shapes that are written as JPEG files of 500 x 500 pixels."""
     source = build_source("folder", setup.images or _shapes(), labels=False)
     assert isinstance(source, ImageFiles)
-    source.files = [source.files[position % len(source)] for position in range(COUNT)]
+    source = source.select(torch.arange(COUNT) % len(source))
     device = "gpu" if setup.device == "cuda" else "cpu"
-    yield Case(
+    floor = {f"dali, decoding alone on the {device}": lambda: _dali(source, setup)}
+    yield _case(
+        source,
+        "JPEG files decoded",
+        {
+            "sslfast": lambda: _sslfast(source, setup, views=0),
+            **floor,
+            f"pillow, {setup.threads} workers": lambda: _workers(source, setup, _pillow),
+            f"torchvision, {setup.threads} workers": lambda: _workers(source, setup, _decode_jpeg),
+        },
+    )
+    for views in (1, 2):
+        contenders = {
+            "sslfast": lambda views=views: _sslfast(source, setup, views),
+            **floor,
+            "sslfast, views of decoded images": lambda views=views: _views_alone(source, setup, views),
+            f"albumentations, {setup.threads} workers": lambda views=views: _workers(source, setup, _with_cv(views)),
+            f"torchvision, {setup.threads} workers": lambda views=views: _workers(source, setup, _with_v2(views)),
+        }
+        if views == 2:  # lightly's transform makes both at once
+            contenders[f"lightly, {setup.threads} workers"] = lambda: _workers(source, setup, _with_lightly())
+        yield _case(source, f"JPEG files to {views} SimCLR view{'s'[: views - 1]} of {VIEW} px", contenders)
+
+
+def _case(source: ImageFiles, name: str, contenders: dict[str, Callable[[], Callable[[], object]]]) -> Case:
+    return Case(
         op="photos",
-        name=f"JPEG files to two SimCLR views of {VIEW} px",
+        name=name,
         unit="images",
         count=COUNT,
-        contenders={
-            "sslfast": lambda: _sslfast(source, setup, augmented=True),
-            "sslfast, decoding alone": lambda: _sslfast(source, setup, augmented=False),
-            f"dali, decoding alone on the {device}": lambda: _dali(source, setup),
-            f"torchvision, {setup.threads} workers": lambda: _workers(source, setup.threads),
-        },
+        contenders=contenders,
         settings={"images": COUNT, "batch_size": BATCH_SIZE, "view_size": VIEW, "mean_pixels": _mean_pixels(source)},
     )
 
@@ -64,14 +86,24 @@ def _mean_pixels(source: ImageFiles) -> int:
     return int(np.mean(areas))
 
 
-def _sslfast(source: ImageFiles, setup: Setup, augmented: bool) -> Callable[[], object]:
+def _sslfast(source: ImageFiles, setup: Setup, views: int) -> Callable[[], object]:
     loader = DaliLoader(source, BATCH_SIZE, device=setup.device, threads=setup.threads)
-    views = MultiView(presets.simclr(VIEW))
+    draw = MultiView(presets.simclr(VIEW)[:views])
 
     def call() -> None:
         for batch in loader.epoch(0):
-            if augmented:
-                views(batch, 0)
+            draw(batch)
+
+    return call
+
+
+def _views_alone(source: ImageFiles, setup: Setup, views: int) -> Callable[[], object]:
+    batches = list(DaliLoader(source, BATCH_SIZE, device=setup.device, threads=setup.threads).epoch(0))
+    draw = MultiView(presets.simclr(VIEW)[:views])
+
+    def call() -> None:
+        for batch in batches:
+            draw(batch)
 
     return call
 
@@ -98,28 +130,69 @@ def _dali(source: ImageFiles, setup: Setup) -> Callable[[], object]:
     return call
 
 
-class _Photos(torch.utils.data.Dataset):
-    def __init__(self, files: list[str]) -> None:
-        from torchvision.transforms import v2
+def _open(file: str) -> Image.Image:
+    with Image.open(file) as image:
+        return image.convert("RGB")
 
-        self.files = files
-        self.transforms = [v2.Compose([v2.ToImage(), _torchvision(spec)]) for spec in presets.simclr(VIEW)]
+
+def _pillow(file: str) -> torch.Tensor:
+    return torch.from_numpy(np.array(_open(file)))
+
+
+def _decode_jpeg(file: str) -> torch.Tensor:
+    from torchvision.io import ImageReadMode, decode_image
+
+    return decode_image(file, mode=ImageReadMode.RGB)
+
+
+def _with_v2(views: int) -> Prepare:
+    from torchvision.transforms import v2
+
+    transforms = [v2.Compose([v2.ToImage(), _torchvision(spec)]) for spec in presets.simclr(VIEW)[:views]]
+
+    def prepare(file: str) -> list[torch.Tensor]:
+        image = _open(file)
+        return [transform(image) for transform in transforms]
+
+    return prepare
+
+
+def _with_cv(views: int) -> Prepare:
+    transforms = [_albumentations(spec) for spec in presets.simclr(VIEW)[:views]]
+
+    def prepare(file: str) -> list[torch.Tensor]:
+        pixels = np.array(_open(file))
+        return [transform(pixels) for transform in transforms]
+
+    return prepare
+
+
+def _with_lightly() -> Prepare:
+    from lightly.transforms import SimCLRTransform
+
+    transform = SimCLRTransform(input_size=VIEW)
+    return lambda file: transform(_open(file))
+
+
+class _Files(torch.utils.data.Dataset):
+    def __init__(self, files: list[str], prepare: Prepare) -> None:
+        self.files, self.prepare = files, prepare
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, position: int) -> list[torch.Tensor]:
-        with Image.open(self.files[position]) as image:
-            pixels = image.convert("RGB")
-        return [transform(pixels) for transform in self.transforms]
+    def __getitem__(self, position: int) -> Any:
+        return self.prepare(self.files[position])
 
 
-def _workers(source: ImageFiles, workers: int) -> Callable[[], object]:
+def _workers(source: ImageFiles, setup: Setup, prepare: Prepare) -> Callable[[], object]:
+    """The usual DataLoader; images that were only decoded differ in size and stay a list."""
     loader = torch.utils.data.DataLoader(
-        _Photos([str(file) for file in source.files]),
+        _Files([str(file) for file in source.files], prepare),
         batch_size=BATCH_SIZE,
-        num_workers=workers,
+        num_workers=setup.threads,
         persistent_workers=True,
+        collate_fn=list if prepare in (_pillow, _decode_jpeg) else None,
     )
 
     def call() -> None:

@@ -28,9 +28,10 @@ from sslfast.data.dali import DaliLoader
 from sslfast.data.loader import Loader
 from sslfast.data.memory import MemoryLoader
 from sslfast.data.sources import Source
+from sslfast.data.sources.files import ImageFiles
 from sslfast.errors import UserError
 
-__all__ = ["DaliLoader", "ImageBatch", "Loader", "MemoryLoader", "Source", "build_source"]
+__all__ = ["DaliLoader", "ImageBatch", "ImageFiles", "Loader", "MemoryLoader", "Source", "build_loader", "build_source"]
 
 
 def build_source(
@@ -66,3 +67,19 @@ def build_source(
     if "on_error" in parameters:
         options["on_error"] = on_error
     return source(root=root, split=split, limit=limit, **options)
+
+
+def build_loader(images: ImageBatch | ImageFiles, batch_size: int, **options: Any) -> Loader:
+    """The loader of `images`: a MemoryLoader for images in memory, a DaliLoader for image files.
+
+    Args:
+        images: images, or a source of files.
+        batch_size: images in a batch, on each rank.
+        options: as for both loaders: shuffle, seed, drop_last, device, rank and world_size.
+
+    Raises:
+        UserError: as the loader does.
+    """
+    if isinstance(images, ImageFiles):
+        return DaliLoader(images, batch_size, **options)
+    return MemoryLoader(images, batch_size, **options)

@@ -15,6 +15,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,14 +23,15 @@ import torch
 from torch import Tensor
 
 from sslfast.data.batch import ImageBatch
-from sslfast.data.decode import decode_files, decode_image, read_file
+from sslfast.data.decode import decode_files, decode_image, jpeg_components, read_file
 from sslfast.data.loader import Loader
 from sslfast.data.sources import Source
 from sslfast.data.sources.files import ImageFiles
 from sslfast.errors import DataError, UserError
 
-JPEG = b"\xff\xd8\xff"
-PREFETCH = 2  # batches that are decoded ahead, and as many whose files are read ahead of these
+DECODED = (1, 3)  # components of the JPEG files that DALI decodes; those of inks it reads otherwise than Pillow does
+PREFETCH = 2  # batches that DALI has in hand: the one in use and the next; the files of as many more are read ahead
+EXAMINED = 64  # images in a batch that is decoded only to see whether they can be
 
 
 class Encoded(NamedTuple):
@@ -46,12 +48,14 @@ class Undecodable(Exception):
 class DaliLoader(Loader):
     """Batches of image files, decoded by DALI while the batches before them are in use.
 
-    JPEG files are decoded by DALI: on the CPU, or by nvJPEG where `device` is a GPU. All other formats are decoded by
-    Pillow, as `sslfast.data.decode` says, and so is a JPEG file that DALI refuses; hence every image is the one that
-    `source.read()` gives, up to the rounding of JPEG decoders. Batch k of an epoch has the `index` and `label` that
+    JPEG files are decoded by DALI: on the CPU, or by nvJPEG where `device` is a GPU. CMYK and all other formats are
+    decoded by Pillow, and so is a JPEG file that DALI refuses; hence every image is the one that `source.read()` gives,
+    as the table in `sslfast.data.decode` says, up to the rounding of JPEG decoders and, where the source shrinks its
+    images (`resize_shorter`), that of two bicubic filters. Batch k of an epoch has the `index` and `label` that
     `MemoryLoader(source.read(), …)` gives to its batch k.
 
-    A batch is DALI's own memory, not a copy; it stays valid as long as it is referred to.
+    A batch is DALI's own memory, not a copy; it stays valid as long as it is referred to. On a GPU it is bound to the
+    stream that is current when the batch is taken: there it can be used at once, without the host waiting for it.
 
     Args:
         source: image files, for example of `build_source("folder", …)` or `build_source("webdataset", …)`.
@@ -69,8 +73,8 @@ class DaliLoader(Loader):
             place in the batch takes the next image of the source, so that batches keep their size on every rank.
 
     Raises:
-        UserError: DALI is not installed, a source that does not consist of files or that resizes them, an empty data
-            set, or too few images for one batch.
+        UserError: DALI is not installed, a source that does not consist of files, an empty data set, or too few images
+            for one batch.
         DataError: from `epoch`: an image cannot be decoded, and the source does not skip such.
     """
 
@@ -90,13 +94,8 @@ class DaliLoader(Loader):
         _import_dali()
         if not isinstance(source, ImageFiles):
             raise UserError(
-                f"DaliLoader reads image files, and {type(source).__name__} has none; "
-                "use data 'folder' or 'webdataset', or MemoryLoader(source.read(), …)"
-            )
-        if source.resize_shorter:
-            raise UserError(
-                f"resize_shorter is {source.resize_shorter}; it saves memory in MemoryLoader, and DaliLoader keeps the "
-                "images' sizes; leave it 0"
+                f"DALI reads image files, and {type(source).__name__} has none; use data 'folder' or 'webdataset', "
+                "which find them in class folders and in tar archives, or keep the data set in memory (--loader memory)"
             )
         super().__init__(
             len(source),
@@ -113,13 +112,17 @@ class DaliLoader(Loader):
         if self.device.type == "cuda" and self.device.index is None:
             self.device = torch.device("cuda", torch.cuda.current_device())
         self.threads = threads or len(os.sched_getaffinity(0))
-        self._label = None if source.label is None else torch.from_numpy(source.label)
+        self._index = source.index
         self._bad: dict[int, str] = {}  # position -> why it cannot be decoded
         self._refused: set[int] = set()  # JPEG files that Pillow decodes and DALI does not
 
     @property
     def skipped(self) -> dict[str, str]:
         return {str(self.source.files[position]): reason for position, reason in sorted(self._bad.items())}
+
+    def without_skipped(self) -> ImageFiles:
+        """The source without the images that could not be decoded so far."""
+        return self.source.select(torch.tensor([p for p in range(self.count) if p not in self._bad], dtype=torch.int64))
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[ImageBatch]:
         """The batches of epoch `epoch` from batch `start` on; batch k is the same whatever `start` is.
@@ -132,7 +135,9 @@ class DaliLoader(Loader):
         yield from self._batches(self.order(epoch).split(self.batch_size)[start : len(self)])
 
     def in_order(self) -> Iterator[ImageBatch]:
-        """Every image of the data set once, in the order of the source and whatever the rank; skips as `epoch` does.
+        """Every image of the data set once, in the order of the source and whatever the rank.
+
+        As in `epoch`, the place of an image that is skipped has the next one; `decodable` leaves such places out.
 
         Raises:
             DataError: an image cannot be decoded; the message names its file.
@@ -169,8 +174,8 @@ class DaliLoader(Loader):
 
         try:
             pipeline = self._pipeline(feed())
-            stream = torch.cuda.current_stream(self.device) if self.device.type == "cuda" else None
             for _ in todo:
+                stream = torch.cuda.current_stream(self.device) if self.device.type == "cuda" else None
                 try:
                     (images,) = pipeline.run(stream)
                 except RuntimeError as error:
@@ -204,10 +209,10 @@ class DaliLoader(Loader):
     def _content(self, position: int) -> np.ndarray:
         file = self.source.files[position]
         content = read_file(file)
-        if content.startswith(JPEG) and position not in self._refused:
+        if jpeg_components(content) in DECODED and position not in self._refused:
             return np.frombuffer(content, np.uint8)
         # A portable pixmap, which is a line of text and the pixels: so DALI packs what Pillow decodes, too.
-        pixels = decode_image(file, self.source.channels)
+        pixels = decode_image(file, self.source.channels, self.source.resize_shorter)
         kind = "P6" if self.source.channels == 3 else "P5"
         header = f"{kind} {pixels.shape[1]} {pixels.shape[0]} 255\n".encode()
         return np.concatenate([np.frombuffer(header, np.uint8), pixels.reshape(-1)])
@@ -241,50 +246,66 @@ class DaliLoader(Loader):
         )
         with pipeline:
             encoded = dali.fn.external_source(source=feed, dtype=dali.types.UINT8, ndim=1)
-            pipeline.set_outputs(
-                dali.fn.decoders.image(
-                    encoded,
-                    device="mixed" if on_gpu else "cpu",
-                    output_type=dali.types.RGB if self.source.channels == 3 else dali.types.GRAY,
-                )
+            images = dali.fn.decoders.image(
+                encoded,
+                device="mixed" if on_gpu else "cpu",
+                output_type=dali.types.RGB if self.source.channels == 3 else dali.types.GRAY,
             )
+            if self.source.resize_shorter:
+                size = _shrunk(dali, dali.fn.peek_image_shape(encoded), self.source.resize_shorter)
+                images = dali.fn.resize(images, size=size, interp_type=dali.types.INTERP_CUBIC)
+            pipeline.set_outputs(images)
         pipeline.build()
         return pipeline
 
     def _batch(self, images: Any, positions: list[int]) -> ImageBatch:
-        """DALI's packed batch as an ImageBatch."""
-        shapes = torch.tensor(images.shape(), dtype=torch.int64)
-        counts = shapes.prod(dim=1)
-        index = torch.tensor(positions)
-        label = None if self._label is None else self._label[index]
+        """DALI's packed batch as an ImageBatch; its tables travel to a GPU in one transfer that nobody waits for."""
+        sizes = torch.tensor([shape[:2] for shape in images.shape()], dtype=torch.int32)
+        counts = sizes.long().prod(dim=1) * self.source.channels
+        chosen = torch.tensor(positions)
+        # A row of sizes is two numbers of 32 bits: in the table it travels as one of 64.
+        columns = [counts.cumsum(0) - counts, self._index[chosen], sizes.view(torch.int64)[:, 0]]
+        if self.source.label is not None:
+            columns.append(self.source.label[chosen])
+        table = torch.stack(columns)
+        on_gpu = self.device.type == "cuda"
+        if on_gpu:
+            table = table.pin_memory().to(self.device, non_blocking=True)
+        # DALI packs the images of an output one after the other, without gaps; it raises an error if it ever does not.
+        packed = images.as_reshaped_tensor([int(counts.sum())])
+        with torch.cuda.device(self.device) if on_gpu else nullcontext():
+            storage = torch.from_dlpack(packed)
         return ImageBatch(
-            storage=_view(images, int(counts.sum()), self.device),
-            offsets=(counts.cumsum(0) - counts).to(self.device),
-            sizes=shapes[:, :2].to(self.device, torch.int32),
-            index=index.to(self.device),
-            label=None if label is None else label.to(self.device),
+            storage=storage,
+            offsets=table[0],
+            sizes=table[2].view(torch.int32).view(-1, 2),
+            index=table[1],
+            label=None if self.source.label is None else table[3],
             channels=self.source.channels,
         )
 
 
-class _Memory:
-    """The memory of a DALI batch, in the words in which arrays are handed over; it keeps the batch alive."""
+def decodable(source: ImageFiles) -> ImageFiles:
+    """The images of a source that can be decoded: all, or those that `on_error="skip"` leaves.
 
-    def __init__(self, images: Any, count: int) -> None:
-        self.images = images
-        self.__array_interface__ = {
-            "shape": (count,),
-            "typestr": "|u1",
-            "data": (images.data_ptr(), False),
-            "version": 3,
-        }
-        self.__cuda_array_interface__ = self.__array_interface__
+    What is to be skipped is found by decoding every image once, so that its place and its label can be left out, too.
+    """
+    if source.on_error == "raise":
+        return source
+    loader = DaliLoader(source, min(EXAMINED, len(source)), shuffle=False, drop_last=False)
+    for _ in loader.in_order():
+        pass
+    return loader.without_skipped()
 
 
-def _view(images: Any, count: int, device: torch.device) -> Tensor:
-    """(count,) uint8: the memory of a DALI batch, which is contiguous, without a copy."""
-    memory = _Memory(images, count)
-    return torch.as_tensor(memory, device=device) if device.type == "cuda" else torch.from_numpy(np.asarray(memory))
+def _shrunk(dali: Any, shape: Any, shorter: int) -> Any:
+    """(height, width) of images of `shape` when they are shrunk as by `sslfast.data.decode.shrunk`."""
+    height, width = shape[0], shape[1]
+    least = dali.math.min(height, width)
+    target = dali.math.min(least, shorter)
+    # Whole numbers, so that both loaders round alike.
+    size = dali.fn.stack(*((2 * side * target + least) // (2 * least) for side in (height, width)))
+    return dali.fn.cast(size, dtype=dali.types.FLOAT)
 
 
 def _import_dali() -> Any:

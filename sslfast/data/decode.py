@@ -1,8 +1,23 @@
-"""Image files to uint8: every format and mode that Pillow reads, brought to the same form.
+"""Image files to uint8: every format and mode that Pillow reads, brought to the same form, by either loader.
 
-What is converted, and how: the EXIF orientation is applied; transparency is laid over white; palettes, CMYK, YCbCr and
-HSV become RGB; 16-bit gray is scaled to 8 bits; gray becomes RGB by repetition, and RGB becomes gray by its luma (ITU-R
-601). The first frame of an animation counts. Floating-point and Lab images have no agreed range and are refused.
+    what is in the file                 what comes out (channels=3; with channels=1, its luma by ITU-R 601)
+    ----------------------------------  -------------------------------------------------------------------------
+    JPEG, baseline or progressive       RGB, at full chroma resolution
+    gray, 1 or 8 bits                   the gray value three times
+    EXIF orientation (any format)       turned and mirrored upright; height and width are those of the upright image
+    CMYK and YCCK JPEG                  RGB = (255 - ink) (255 - black) / 255; inks are read as Adobe writes them,
+                                        inverted, whether the file says so or not
+    palette (PNG, GIF)                  the colours of the palette
+    transparency                        laid over white
+    16-bit gray (PNG, TIFF)             divided by 257 and rounded to nearest
+    16-bit RGB (PNG)                    the upper 8 bits
+    animation (GIF, WebP, TIFF)         the first frame
+    colour profiles (ICC)               not applied
+    floating point, 32-bit, CIE-Lab     refused: they have no agreed range
+    truncated or damaged                refused by name; with on_error="skip" left out, counted and reported
+
+`MemoryLoader` gets every image from here. `DaliLoader` lets DALI decode JPEG files of one or three components, which
+agrees with this up to the rounding of JPEG decoders, and takes everything else from here.
 """
 
 from __future__ import annotations
@@ -16,7 +31,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from sslfast.data.batch import ImageBatch
 from sslfast.errors import DataError, UserError
@@ -25,6 +40,8 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 MODES = {1: "L", 3: "RGB"}
 MEMINFO = Path("/proc/meminfo")
 CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+START_OF_FRAME = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}  # ITU-T T.81, table B.1
+WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}  # markers that no segment follows
 GROUP = 32  # files handed to a thread at a time: for tiny images a hand-over costs as much as the decoding
 
 
@@ -68,6 +85,24 @@ def read_file(file: str | Path | Member) -> bytes:
         raise DataError(_undecodable(file, error)) from error
 
 
+def jpeg_components(content: bytes) -> int:
+    """Components of an encoded JPEG file: 1 gray, 3 colour, 4 inks; 0 for what is no JPEG file, or is damaged."""
+    if not content.startswith(b"\xff\xd8\xff"):
+        return 0
+    place = 2
+    while place + 10 <= len(content) and content[place] == 0xFF:
+        marker = content[place + 1]
+        if marker in START_OF_FRAME:
+            return content[place + 9]  # after length (2 bytes), precision (1), height (2) and width (2)
+        if marker == 0xFF:  # a fill byte
+            place += 1
+        elif marker in WITHOUT_LENGTH:
+            place += 2
+        else:
+            place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+    return 0
+
+
 def decode_image(path: str | Path | Member, channels: int = 3, resize_shorter: int = 0) -> np.ndarray:
     """One image file as (H, W, channels) uint8 in [0, 255], upright.
 
@@ -87,10 +122,12 @@ def decode_image(path: str | Path | Member, channels: int = 3, resize_shorter: i
         with _open(path) as image:
             target = shrunk(image.size, resize_shorter)
             if target != image.size:
-                image.draft(None, target)  # JPEG: decode at 1/2, 1/4 or 1/8, never below the target
+                # JPEG: decode at 1/2, 1/4 or 1/8, but at twice the target or more, which loses little.
+                image.draft(None, (2 * target[0], 2 * target[1]))
             image.load()
+            if image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:  # on its side, until it is transposed
+                target = target[::-1]
             pixels = _to_mode(ImageOps.exif_transpose(image), MODES[channels])
-            target = shrunk(pixels.size, resize_shorter)
             if target != pixels.size:
                 pixels = pixels.resize(target, Image.Resampling.BICUBIC)
             return np.array(pixels, dtype=np.uint8).reshape(pixels.height, pixels.width, channels)
@@ -104,8 +141,9 @@ def shrunk(size: tuple[int, int], shorter: int) -> tuple[int, int]:
     """`size` (either order) scaled down until its shorter side is `shorter`; unchanged when it is smaller or 0."""
     if shorter == 0 or min(size) <= shorter:
         return size
-    scale = shorter / min(size)
-    return max(shorter, round(size[0] * scale)), max(shorter, round(size[1] * scale))
+    least = min(size)
+    width, height = ((2 * side * shorter + least) // (2 * least) for side in size)  # rounded to nearest, halves up
+    return width, height
 
 
 def decode_files(

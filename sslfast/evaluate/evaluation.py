@@ -16,7 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from sslfast import registry
-from sslfast.data import ImageBatch, build_source
+from sslfast.data import ImageBatch, ImageFiles, build_source
+from sslfast.data.dali import decodable
 from sslfast.errors import UserError
 from sslfast.evaluate.features import Encoder
 from sslfast.evaluate.results import Row, Scores, merge_rows, read_rows
@@ -55,6 +56,8 @@ def evaluate(
     and on its baseline: the same encoder before training, or, for a protocol that trains the whole network,
     `baseline_backbone` trained from scratch on the same labels. A row replaces the earlier one of the same protocol,
     encoder and labels; it is written as soon as it is measured. The same seed gives the same rows on the same machine.
+
+    Image files of a run with `loader: dali` are decoded batch by batch here, too; other data is read into memory.
 
     Args:
         run: folder that `sslfast pretrain` made.
@@ -188,7 +191,9 @@ def _jobs(
     return jobs
 
 
-def _budgets(train: ImageBatch, fractions: Sequence[float], samples: Sequence[int], seed: int) -> list[_Budget]:
+def _budgets(
+    train: ImageBatch | ImageFiles, fractions: Sequence[float], samples: Sequence[int], seed: int
+) -> list[_Budget]:
     assert train.label is not None
     return [
         *(_Budget(fraction, None, label_subset(train.label, fraction=fraction, seed=seed)) for fraction in fractions),
@@ -206,17 +211,21 @@ def _device(name: str) -> torch.device:
 
 def _read(
     saved: Run, data: str | None, root: str | None, options: Mapping[str, Any] | None, limits: Mapping[str, int]
-) -> tuple[list[ImageBatch], int]:
+) -> tuple[list[ImageBatch | ImageFiles], int]:
     """The labelled images of each split in `limits` (split -> largest number of images), and the number of classes."""
     config = saved.config
     if data is None:
         root = config.root if root is None else root
         options = config.data_options if options is None else options
     name = config.data if data is None else data
-    images, named = [], []
+    images: list[ImageBatch | ImageFiles] = []
+    named = []
     for split, limit in limits.items():
         source = build_source(name, root=root, split=split, limit=limit, on_error=config.on_error, **(options or {}))
-        images.append(labelled(source.read(), split))
+        if config.loader == "dali" and isinstance(source, ImageFiles):
+            images.append(labelled(decodable(source), split))
+        else:
+            images.append(labelled(source.read(), split))
         named.append(source.classes)
     if named[0] != named[1]:
         only = sorted(set(named[0] or []) ^ set(named[1] or []))

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from sslfast.augment import MultiView, ViewSpec
-from sslfast.data.batch import ImageBatch
+from sslfast.data import ImageBatch, ImageFiles, build_loader
 from sslfast.errors import UserError
 
 VIEW_PIXELS = 2**22  # pixels in one batch of views: bounds the memory of the backbone's activations at any view size
 LARGEST_BATCH = 512
+LARGEST_DECODED_BATCH = 64  # whole photographs, of which several batches are decoded ahead
 
 
 @dataclass
@@ -27,7 +28,7 @@ class Encoder:
     Attributes:
         backbone: (B, C, H, W) float32 -> (B, num_features); it stays as it is, a protocol that trains copies it.
         view: what the backbone sees of each image, without randomness.
-        train: labelled images; a protocol uses those that its `subset` names.
+        train: labelled images, in memory or in files; a protocol uses those that its `subset` names.
         test: labelled images, on which the accuracy is measured.
         classes: number of classes; labels are in [0, classes).
         device: where features are computed and kept.
@@ -35,24 +36,27 @@ class Encoder:
 
     backbone: nn.Module
     view: ViewSpec
-    train: ImageBatch
-    test: ImageBatch
+    train: ImageBatch | ImageFiles
+    test: ImageBatch | ImageFiles
     classes: int
     device: torch.device | str = "cpu"
 
     def __post_init__(self) -> None:
         self.backbone.to(self.device)
-        self.train, self.test = self.train.to(self.device), self.test.to(self.device)
+        if isinstance(self.train, ImageBatch):
+            self.train = self.train.to(self.device)
+        if isinstance(self.test, ImageBatch):
+            self.test = self.test.to(self.device)
 
     @property
     def train_labels(self) -> Tensor:
         """(N,) int64 in [0, classes), on the device."""
-        return known_labels(self.train)
+        return known_labels(self.train).to(self.device)
 
     @property
     def test_labels(self) -> Tensor:
         """(M,) int64 in [0, classes), on the device."""
-        return known_labels(self.test)
+        return known_labels(self.test).to(self.device)
 
     @cached_property
     def pooled(self) -> tuple[Tensor, Tensor]:
@@ -87,13 +91,15 @@ class Encoder:
 
 @torch.no_grad()
 def apply(
-    function: Callable[[Tensor], Tensor], images: ImageBatch, view: ViewSpec, device: torch.device | str
+    function: Callable[[Tensor], Tensor], images: ImageBatch | ImageFiles, view: ViewSpec, device: torch.device | str
 ) -> Tensor:
     """What `function` returns for the views of all images, computed in batches of bounded size.
 
+    Files are decoded batch by batch, so a data set need not fit into memory.
+
     Args:
         function: (B, C, H, W) float32 views -> (B, D).
-        images: any number of images, at least one.
+        images: any number of images, at least one; in memory, or in files that can all be decoded.
         view: what to draw.
         device: where to compute.
 
@@ -102,14 +108,15 @@ def apply(
 
     Raises:
         UserError: `function` returns another shape.
+        DataError: a file cannot be decoded.
     """
     height, width = view.shape
     size = min(LARGEST_BATCH, max(1, VIEW_PIXELS // (height * width)))
+    if isinstance(images, ImageFiles):
+        size = min(size, LARGEST_DECODED_BATCH)
     draw = MultiView([view])
     results = []
-    images = images.to(device)
-    for begin in range(0, len(images), size):
-        batch = images.select(slice(begin, begin + size))
+    for batch in build_loader(images, size, shuffle=False, drop_last=False, device=device).epoch(0):
         result = function(draw(batch).tensors[0])
         if result.dim() != 2 or result.shape[0] != len(batch):
             raise UserError(
@@ -141,7 +148,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = training
 
 
-def known_labels(images: ImageBatch) -> Tensor:
-    """(B,) int64 classes of a batch that is known to have labels."""
+def known_labels(images: ImageBatch | ImageFiles) -> Tensor:
+    """(B,) int64 classes of images that are known to have labels."""
     assert images.label is not None, "evaluate() keeps labelled images only"
     return images.label

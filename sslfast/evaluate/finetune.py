@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sslfast.augment import MultiView, ViewSpec, presets
-from sslfast.data.memory import MemoryLoader
+from sslfast.data import build_loader
 from sslfast.errors import TrainingError, UserError
 from sslfast.evaluate.budget import training_steps
 from sslfast.evaluate.features import Encoder, apply, evaluating, known_labels
@@ -67,7 +67,7 @@ def evaluate_finetune(
     subset, validation = _split(encoder, subset, patience, held_out, seed)
     batch_size, steps = training_steps(len(subset), batch_size, learning_rate, epochs, fewest_steps, most_steps)
     device = torch.device(encoder.device)
-    loader = MemoryLoader(encoder.train.select(subset), batch_size, seed=seed, device=device)
+    loader = build_loader(encoder.train.select(subset), batch_size, seed=seed, device=device)
     draw = MultiView([training_view(encoder.view) if augmentation else encoder.view], seed)
     with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
         torch.manual_seed(seed)

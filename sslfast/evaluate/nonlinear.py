@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sslfast.augment import MultiView
-from sslfast.data.memory import MemoryLoader
+from sslfast.data import build_loader
 from sslfast.errors import TrainingError, UserError
 from sslfast.evaluate.budget import training_steps
 from sslfast.evaluate.features import Encoder, apply, evaluating, known_labels
@@ -59,7 +59,7 @@ def evaluate_nonlinear(
     batch_size, steps = training_steps(len(subset), batch_size, learning_rate, epochs, fewest_steps, most_steps)
     device = torch.device(encoder.device)
     frozen = _Layer(encoder.backbone, layer)
-    loader = MemoryLoader(encoder.train.select(subset), batch_size, seed=seed, device=device)
+    loader = build_loader(encoder.train.select(subset), batch_size, seed=seed, device=device)
     draw = MultiView([training_view(encoder.view) if augmentation else encoder.view], seed)
     with evaluating(encoder.backbone), torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 
-from sslfast.data.batch import ImageBatch
+from sslfast.data import ImageBatch, ImageFiles
 from sslfast.errors import UserError
 
+Images = TypeVar("Images", ImageBatch, ImageFiles)
 
-def labelled(images: ImageBatch, what: str) -> ImageBatch:
+
+def labelled(images: Images, what: str) -> Images:
     """The images whose label is known.
 
     Raises:

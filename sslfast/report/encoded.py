@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from sslfast.data import ImageBatch, Source, build_source
+from sslfast.data import ImageBatch, ImageFiles, Source, build_source
+from sslfast.data.dali import decodable
 from sslfast.errors import DataError, UserError
 from sslfast.evaluate.features import apply, evaluating
 from sslfast.train import Run, TrainConfig
@@ -23,18 +24,25 @@ class Encoded:
     """Images and their features.
 
     Attributes:
-        images: N images.
+        images: N images, in memory or in files.
         features: (N, D) float32, rows of length 1.
         labels: (N,) int64 classes, -1 where unknown, or None for unlabelled data.
         classes: names of the classes, or None.
         split: the part of the data set they come from.
     """
 
-    images: ImageBatch
+    images: ImageBatch | ImageFiles
     features: NDArray[np.float32]
     labels: NDArray[np.int64] | None
     classes: list[str] | None
     split: str
+
+    @property
+    def longest_side(self) -> int:
+        """Pixels of the longest side of all images; of the first one where they are in files."""
+        return (
+            max(self.images.image(0).shape[:2]) if isinstance(self.images, ImageFiles) else int(self.images.sizes.max())
+        )
 
 
 def encode(run: Run, limit: int = LIMIT) -> Encoded:
@@ -44,7 +52,8 @@ def encode(run: Run, limit: int = LIMIT) -> Encoded:
         UserError: the data or the backbone cannot be read, or the features show nothing.
     """
     source, split = _source(run.config, limit)
-    images = source.read()
+    images: ImageBatch | ImageFiles
+    images = decodable(source) if run.config.loader == "dali" and isinstance(source, ImageFiles) else source.read()
     method = run.method()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     method.backbone.to(device)

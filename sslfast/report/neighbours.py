@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sslfast.data.batch import ImageBatch
+from sslfast.data import ImageBatch, ImageFiles
 from sslfast.report.images import thumbnail
 from sslfast.report.projection import class_name
 
@@ -41,7 +41,10 @@ class Row:
 
 
 def nearest_rows(
-    features: NDArray[np.float32], images: ImageBatch, labels: NDArray[np.int64] | None, classes: list[str] | None
+    features: NDArray[np.float32],
+    images: ImageBatch | ImageFiles,
+    labels: NDArray[np.int64] | None,
+    classes: list[str] | None,
 ) -> list[Row]:
     """Up to QUERIES images with the NEIGHBOURS most similar other images of the same set.
 

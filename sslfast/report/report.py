@@ -91,7 +91,7 @@ def _content(folder: Path, run: Run) -> dict[str, Any]:
         "neighbours_columns": neighbours.NEIGHBOURS + 1,
         "right": right,
         "known": counted,
-        "small_images": encoding.content is not None and int(encoding.content.images.sizes.max()) <= SMALL_IMAGE,
+        "small_images": encoding.content is not None and encoding.content.longest_side <= SMALL_IMAGE,
         "machine": _machine(config_text),
         "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         "evaluate_command": f"sslfast evaluate {where}",

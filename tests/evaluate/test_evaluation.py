@@ -10,8 +10,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
+from sslfast.data import ImageFiles
 from sslfast.errors import DataError, UserError
 from sslfast.evaluate import Encoder, Scores, evaluate
 from sslfast.train import TrainConfig, load_run, pretrain
@@ -95,6 +97,39 @@ def test_the_same_seed_gives_the_same_rows_and_rows_are_merged(run):
     other = evaluate(run, ["linear"], [0.5], baselines=False)
     stored = json.loads((run / "results.json").read_text())
     assert [key(row) for row in stored] == [key(row) for row in (*first, *other)]
+
+
+def streamed(run, **changes):
+    """The run as if its images had been decoded by DALI as they were needed."""
+    pytest.importorskip("nvidia.dali")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump({**config, "loader": "dali", **changes}))
+    return run
+
+
+def test_files_of_a_dali_run_are_never_in_memory_as_a_whole(run, monkeypatch):
+    protocols = ["knn", "linear", "linear_conv", "finetune"]
+
+    def measured():
+        rows = evaluate(run, protocols, label_fractions=[1.0], samples_per_class=[2], seed=3, **FAST)
+        return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+    kept = measured()
+    streamed(run)
+    monkeypatch.setattr(ImageFiles, "read", None)
+    assert measured() == kept
+
+
+def test_files_of_a_dali_run_that_are_skipped(run, photos, tmp_path):
+    root = shutil.copytree(photos, tmp_path / "photos")
+    (root / "test" / "green" / "1.png").write_bytes(b"broken")
+    streamed(run, root=str(root))
+    with pytest.raises(DataError, match=r"1\.png cannot be decoded"):
+        evaluate(run, ["knn"])
+    streamed(run, root=str(root), on_error="skip")
+    with pytest.warns(UserWarning, match=r"skipped 1 of 18 .*1\.png"):
+        rows = evaluate(run, ["knn"], baselines=False)
+    assert [(row["train_images"], row["test_images"]) for row in rows] == [(36, 17)]
 
 
 def test_colours_are_told_apart(run):

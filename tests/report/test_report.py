@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+from sslfast.data import ImageFiles
 from sslfast.errors import TrainingError, UserError
 from sslfast.report import write_report
 
@@ -139,6 +140,19 @@ def test_unlabelled_data(run, open_page):
     assert "18 test images" in page.sections["features"] and "no labels" in page.sections["features"]
     assert not [figure for figure in page.all("figure") if figure.get("class") in ("right", "wrong")]
     assert "have the query's class" not in page.sections["neighbours"] and "apple" not in page.text
+
+
+def test_files_of_a_dali_run_are_never_in_memory_as_a_whole(run, open_page, monkeypatch):
+    pytest.importorskip("nvidia.dali")
+    kept = open_page(write_report(run))
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump({**config, "loader": "dali"}))
+    monkeypatch.setattr(ImageFiles, "read", None)
+    page = open_page(write_report(run))
+    assert page.sections["features"] == kept.sections["features"]
+    assert page.sections["neighbours"] == kept.sections["neighbours"]
+    pictures = [[image.get("src") for image in found.all("img")] for found in (page, kept)]
+    assert pictures[0] == pictures[1]
 
 
 def test_data_without_a_test_split(run, trained, open_page):

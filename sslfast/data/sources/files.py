@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sslfast.data.batch import ImageBatch
-from sslfast.data.decode import MODES, Member, check_memory, decode_files, pack
+from sslfast.data.decode import MODES, Member, check_memory, decode_files, decode_image, pack
 from sslfast.data.sources import check_choice, check_number
 from sslfast.errors import DataError, UserError
 
@@ -20,16 +23,20 @@ SPLITS = {"train": ("train",), "test": ("test", "val", "valid", "validation"), "
 class ImageFiles:
     """A split that consists of image files; a subclass finds them and fills in `files`, `label` and `classes`.
 
+    It is read as a whole by `read`, or batch by batch by a `DaliLoader`.
+
     Attributes:
-        files: every image, by its index: its path, or its place in an archive.
-        label: (N,) int64, -1 where it is unknown; None without labels.
+        files: every image, by its position: its path, or its place in an archive.
+        label: (N,) int64 on the CPU, -1 where it is unknown; None without labels.
         classes: the names of the labels, None without labels.
+        channels: 3 (RGB) or 1 (gray), what the files are decoded to.
         skipped: (file, reason) of every image that `read` left out.
     """
 
     files: Sequence[str | Member]
-    label: np.ndarray | None = None
+    label: Tensor | None = None
     classes: list[str] | None = None
+    _index: Tensor | None = None
 
     def __init__(
         self,
@@ -58,6 +65,29 @@ class ImageFiles:
     def __len__(self) -> int:
         return len(self.files)
 
+    @property
+    def index(self) -> Tensor:
+        """(N,) int64: the position of every image in the data set; 0 … N-1 but for a selection."""
+        return torch.arange(len(self)) if self._index is None else self._index
+
+    def select(self, positions: Tensor | slice) -> ImageFiles:
+        """The images at `positions` ((n,) int64, or a slice) as a source, with the `index` that they have here."""
+        chosen = torch.arange(len(self))[positions if isinstance(positions, slice) else positions.cpu()]
+        part = copy.copy(self)
+        part.files = [self.files[position] for position in chosen.tolist()]
+        part.label = None if self.label is None else self.label[chosen]
+        part._index = self.index[chosen]
+        part.skipped = []
+        return part
+
+    def image(self, position: int) -> Tensor:
+        """One image, (H, W, channels) uint8, decoded from its file.
+
+        Raises:
+            DataError: it cannot be decoded.
+        """
+        return torch.from_numpy(decode_image(self.files[position], self.channels, self.resize_shorter))
+
     def read(self) -> ImageBatch:
         """All images in CPU memory, decoded in threads."""
         check_memory(self.files, self.channels, self.resize_shorter, str(self.root))
@@ -71,10 +101,10 @@ class ImageFiles:
             kept = [position for position, image in enumerate(images) if image is not None]
             self.files = [self.files[position] for position in kept]
             self.label = None if self.label is None else self.label[kept]
-        label = None if self.label is None else torch.from_numpy(self.label)
+            self._index = None if self._index is None else self._index[kept]
         decoded = [image for image in images if image is not None]
         del images  # `pack` frees each image once it is copied
-        return pack(decoded, self.channels, label)
+        return replace(pack(decoded, self.channels, self.label), index=self.index)
 
 
 def by_turns(label: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from sslfast.data.decode import EXTENSIONS
 from sslfast.data.sources.files import SPLITS, ImageFiles, by_turns
@@ -38,7 +39,7 @@ class Folder(ImageFiles):
     Attributes:
         classes: the names of the labels, None without labels.
         files: the path of every image, by its index.
-        label: (N,) int64, None without labels.
+        label: (N,) int64 on the CPU, None without labels.
         skipped: (file, reason) of every image that `read` left out.
 
     Raises:
@@ -72,7 +73,7 @@ class Folder(ImageFiles):
             known = {name: label for label, name in enumerate(self.classes)}
             label = np.array([known[name] for name in top], dtype=np.int64)
             order = by_turns(label)[: limit or None]
-            files, self.label = [files[position] for position in order], label[order]
+            files, self.label = [files[position] for position in order], torch.from_numpy(label[order])
         self.files = files[: limit or None]
 
 

@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from sslfast.data.decode import EXTENSIONS, Member
 from sslfast.data.sources.files import SPLITS, ImageFiles, by_turns
@@ -47,7 +48,7 @@ class WebDataset(ImageFiles):
     Attributes:
         classes: the names of the labels, None without labels.
         files: the place of every image in its archive, by its index.
-        label: (N,) int64, -1 where a sample has no `.cls`; None when no sample has one.
+        label: (N,) int64 on the CPU, -1 where a sample has no `.cls`; None when no sample has one.
         skipped: (file, reason) of every image that `read` left out.
 
     Raises:
@@ -83,7 +84,7 @@ class WebDataset(ImageFiles):
             if label.max() >= len(self.classes):
                 raise DataError(f"{self.root} has label {label.max()}, and classes names only {len(self.classes)}")
             order = by_turns(label)[: limit or None]
-            files, self.label = [files[position] for position in order], label[order]
+            files, self.label = [files[position] for position in order], torch.from_numpy(label[order])
         self.files = files[: limit or None]
 
 
