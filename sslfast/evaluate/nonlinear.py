@@ -63,7 +63,7 @@ def evaluate_nonlinear(
     draw = MultiView([training_view(encoder.view) if augmentation else encoder.view], seed)
     with evaluating(encoder.backbone), torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        width = frozen(draw(encoder.train.select(slice(0, 1))).tensors[0]).shape[1]
+        width = apply(frozen, encoder.test.select(slice(0, 1)), encoder.view, device).shape[1]
         classifier = _perceptron(width, hidden, encoder.classes).to(device)
         optimizer = torch.optim.SGD(classifier.parameters(), lr=learning_rate, momentum=0.9, weight_decay=5e-4)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)

@@ -17,9 +17,10 @@ def evaluate_untrained(encoder: Encoder, subset: Tensor, seed: int = 0) -> Score
         subset: (n,) int64 positions of the training images, not used either.
         seed: of the weights.
     """
-    height, width = encoder.view.shape
+    one = encoder.test.select(slice(0, 1))
+    width = apply(lambda images: images.flatten(1), one, encoder.view, encoder.device).shape[1]
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
-        layer = nn.Linear(encoder.test.channels * height * width, encoder.classes).to(encoder.device)
+        layer = nn.Linear(width, encoder.classes).to(encoder.device)
     scores = apply(lambda images: layer(images.flatten(1)), encoder.test, encoder.view, encoder.device)
     return accuracy(ranks(scores, encoder.test_labels))
