@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 
 #include "csrc/ops/common/philox.h"
 #include "csrc/ops/common/view_fields.h"
@@ -18,7 +19,19 @@ template <class T>
 SSLFAST_SHARED T larger(T a, T b) {
   return a > b ? a : b;
 }
+#if defined(__CUDA_ARCH__)
 SSLFAST_SHARED float clamp01(float x) { return smaller(larger(x, 0.0f), 1.0f); }
+#else
+// By bits, which from 0 on have the order of the values: compilers vectorise min and max of integers, but not of floats,
+// which might be NaN.
+SSLFAST_SHARED float clamp01(float x) {
+  int32_t bits;
+  std::memcpy(&bits, &x, sizeof(bits));
+  bits = smaller(larger(bits, 0), 0x3F800000);
+  std::memcpy(&x, &bits, sizeof(bits));
+  return x;
+}
+#endif
 
 // --- crop and resize -------------------------------------------------------------------------------------------------
 

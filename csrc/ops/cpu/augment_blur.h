@@ -15,53 +15,68 @@ struct BlurWork {
   Scratch<float> padded;  // a row with its reflected ends
   Scratch<float> strip;   // the result
   std::vector<float> weights;
-  std::vector<const float*> rows;
+  std::vector<const float*> shifted;  // `padded` from its beginning on, from its second value on …
+  std::vector<int64_t> offsets;       // where the rows that a strip sums up are in a channel's ring, from the top down
+  std::vector<const float*> rows;     // the same for one channel
 };
 
+// Sets weights, padded and shifted.
+inline void prepare_blur(const AugmentParams& params, int radius, int width, BlurWork& work) {
+  const int taps = 2 * radius + 1;
+  work.weights.resize(taps);
+  work.shifted.resize(taps);
+  float sum = 0.0f;
+  for (int k = 0; k < taps; ++k) sum += work.weights[k] = blur_weight(params, k - radius);
+  for (float& weight : work.weights) weight /= sum;
+  const float* padded = work.padded.get(width + 2 * radius);
+  for (int k = 0; k < taps; ++k) work.shifted[k] = padded + k;
+}
+
 inline void blur_row(const float* in, int width, int radius, BlurWork& work, float* out) {
-  float* padded = work.padded.get(width + 2 * radius);
-  for (int x = -radius; x < 0; ++x) padded[x + radius] = in[reflect(x, width)];
-  std::memcpy(padded + radius, in, sizeof(float) * width);
-  for (int x = width; x < width + radius; ++x) padded[x + radius] = in[reflect(x, width)];
-  for (int k = 0; k <= 2 * radius; ++k) work.rows[k] = padded + k;
-  weighted_sum(work.rows.data(), work.weights.data(), 2 * radius + 1, out, width);
+  float* row = work.padded.data() + radius;
+  std::memcpy(row, in, sizeof(float) * width);
+  for (int x = 1; x <= radius; ++x) {
+    row[-x] = in[reflect(-x, width)];
+    row[width - 1 + x] = in[reflect(width - 1 + x, width)];
+  }
+  weighted_sum(work.shifted.data(), work.weights.data(), 2 * radius + 1, out, width);
 }
 
 // Calls prepare(rows of the view) before they are read, and take(blurred rows, number of their first pixel).
 template <class Prepare, class Take>
 void blur(const Planes& view, const AugmentParams& params, int radius, BlurWork& work, const Prepare& prepare,
           const Take& take) {
-  const int height = view.height, width = view.width, taps = 2 * radius + 1;
-  work.weights.resize(taps);
-  work.rows.resize(taps);
-  float sum = 0.0f;
-  for (int k = -radius; k <= radius; ++k) sum += work.weights[k + radius] = blur_weight(params, k);
-  for (float& weight : work.weights) weight /= sum;
-
+  const int height = view.height, width = view.width, channels = view.channels;
+  prepare_blur(params, radius, width, work);
   // A strip reads `radius` rows beyond its ends; the rows ahead of it come a strip at a time.
   const int rows = strip_rows(view), slots = smaller(height, 2 * (radius + rows));
-  const int64_t slot_stride = whole_cache_lines(width);
-  float* ring = work.ring.get(view.channels * slots * slot_stride);
-  const auto slot = [&](int c, int y) { return ring + (static_cast<int64_t>(c) * slots + y % slots) * slot_stride; };
-  const Planes result{work.strip.get(view.channels * whole_cache_lines(static_cast<int64_t>(rows) * width)),
-                      whole_cache_lines(static_cast<int64_t>(rows) * width), rows, width, view.channels};
+  const int64_t row_stride = whole_cache_lines(width), ring_stride = slots * row_stride;
+  float* ring = work.ring.get(channels * ring_stride);
+  const int64_t strip_stride = whole_cache_lines(static_cast<int64_t>(rows) * width);
+  const Planes strip{work.strip.get(channels * strip_stride), strip_stride, rows, width, channels};
+  work.offsets.resize(rows + 2 * radius);
+  work.rows.resize(rows + 2 * radius);
   int ready = 0;
   for_each_strip(view, [&](int begin, int end) {
     while (ready < smaller(height, end + radius)) {
       const int until = smaller(height, ready + rows);
       prepare(view.rows(ready, until));
-      for (int c = 0; c < view.channels; ++c) {
-        for (int y = ready; y < until; ++y) blur_row(view.row(c, y), width, radius, work, slot(c, y));
+      for (int c = 0; c < channels; ++c) {
+        for (int y = ready; y < until; ++y) {
+          blur_row(view.row(c, y), width, radius, work, ring + c * ring_stride + y % slots * row_stride);
+        }
       }
       ready = until;
     }
-    for (int c = 0; c < view.channels; ++c) {
-      for (int y = begin; y < end; ++y) {
-        for (int k = 0; k < taps; ++k) work.rows[k] = slot(c, reflect(y + k - radius, height));
-        weighted_sum(work.rows.data(), work.weights.data(), taps, result.row(c, y - begin), width);
+    const int reach = end - begin + 2 * radius;
+    for (int i = 0; i < reach; ++i) work.offsets[i] = reflect(begin - radius + i, height) % slots * row_stride;
+    for (int c = 0; c < channels; ++c) {
+      for (int i = 0; i < reach; ++i) work.rows[i] = ring + c * ring_stride + work.offsets[i];
+      for (int y = 0; y < end - begin; ++y) {
+        weighted_sum(work.rows.data() + y, work.weights.data(), 2 * radius + 1, strip.row(c, y), width);
       }
     }
-    take(result.rows(0, end - begin), static_cast<int64_t>(begin) * width);
+    take(strip.rows(0, end - begin), static_cast<int64_t>(begin) * width);
   });
 }
 

@@ -35,6 +35,17 @@ inline void block_blend_constant(const Block& block, float other, float factor) 
 }
 
 inline void block_blend_gray(const Block& block, float factor) {
+  if (block.channels == 3) {
+    float* __restrict r = block.channel(0), * __restrict g = block.channel(1), * __restrict b = block.channel(2);
+#pragma omp simd
+    for (int i = 0; i < block.n; ++i) {
+      const float gray = gray_of(r[i], g[i], b[i]);
+      r[i] = blend(r[i], gray, factor);
+      g[i] = blend(g[i], gray, factor);
+      b[i] = blend(b[i], gray, factor);
+    }
+    return;
+  }
   float gray[block_pixels];
   block_gray(block, gray);
   for (int c = 0; c < block.channels; ++c) {

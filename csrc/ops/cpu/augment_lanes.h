@@ -36,6 +36,19 @@ inline LaneIndices load_lanes(const int32_t* source) {
   return values;
 }
 
+// Bytes become floats.
+inline Lanes load_lanes(const uint8_t* source) {
+#if defined(__AVX512F__)
+  return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(source))));
+#elif defined(__AVX2__)
+  return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(source))));
+#else
+  Lanes values;
+  for (int i = 0; i < lanes; ++i) values[i] = static_cast<float>(source[i]);
+  return values;
+#endif
+}
+
 inline void store_lanes(float* target, Lanes values) { std::memcpy(target, &values, sizeof(values)); }
 
 // Lane i becomes entry index[i], 0 … 2 * lanes - 1, of the two registers one after the other.
@@ -82,32 +95,16 @@ class Scratch {
 };
 
 // Weighted sums of `vectors` registers at a time, from column i on; returns where they end.
-template <int vectors>
-int64_t sum_block(const float* const* rows, const float* weights, int taps, float* out, int64_t i, int64_t n) {
+template <int vectors, class T>
+int64_t sum_block(const T* const* rows, const float* weights, int taps, float* out, int64_t i, int64_t n) {
   for (; i + lanes * vectors <= n; i += lanes * vectors) {
     Lanes sum[vectors] = {};
     for (int k = 0; k < taps; ++k) {
 #pragma GCC unroll 8
       for (int v = 0; v < vectors; ++v) sum[v] += weights[k] * load_lanes(rows[k] + i + lanes * v);
     }
-    std::memcpy(out + i, sum, sizeof(sum));
-  }
-  return i;
-}
-
-// The same for bytes, whose widening gcc does best in plain loops; a resize has few taps.
-template <int vectors>
-int64_t sum_block(const uint8_t* const* rows, const float* weights, int taps, float* out, int64_t i, int64_t n) {
-  constexpr int block = 16 * vectors;
-  for (; i + block <= n; i += block) {
-    float sum[block] = {};
-    for (int k = 0; k < taps; ++k) {
-      const uint8_t* source = rows[k] + i;
-      const float weight = weights[k];
-#pragma omp simd
-      for (int j = 0; j < block; ++j) sum[j] += weight * static_cast<float>(source[j]);
-    }
-    std::memcpy(out + i, sum, sizeof(sum));
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; ++v) store_lanes(out + i + lanes * v, sum[v]);
   }
   return i;
 }
@@ -115,7 +112,9 @@ int64_t sum_block(const uint8_t* const* rows, const float* weights, int taps, fl
 // out[i] = sum of weight[k] * rows[k][i].
 template <class T>
 void weighted_sum(const T* const* rows, const float* weights, int taps, float* out, int64_t n) {
-  int64_t i = sum_block<4>(rows, weights, taps, out, 0, n);
+  // Seven sums hide the latency of each other, and 224 values are a multiple of seven registers.
+  int64_t i = sum_block<7>(rows, weights, taps, out, 0, n);
+  i = sum_block<3>(rows, weights, taps, out, i, n);
   for (i = sum_block<1>(rows, weights, taps, out, i, n); i < n; ++i) {
     float sum = 0.0f;
     for (int k = 0; k < taps; ++k) sum += weights[k] * static_cast<float>(rows[k][i]);
