@@ -59,31 +59,44 @@ class MultiView:
     @torch.no_grad()
     def __call__(self, batch: ImageBatch, epoch: int = 0) -> Views:
         """Views of every image of `batch`, on its device."""
-        drawn = [self._draw(position, batch, epoch) for position in range(len(self.specs))]
-        tensors = {}
+        tensors: dict[int, Tensor] = {}
+        params: dict[int, Tensor] = {}
         for positions in _launches(self.specs):
-            tensors.update(zip(positions, self._make(positions, [drawn[k] for k in positions], batch), strict=True))
-        return Views(
-            [tensors[k] for k in range(len(drawn))], [table for table, _ in drawn], batch.index, batch.label
+            drawn = [self._draw(run, batch, epoch) for run in self._runs(positions)]
+            table, keys = (parts[0] if len(parts) == 1 else torch.cat(parts) for parts in zip(*drawn, strict=True))
+            views = self._make(self.specs[positions[0]], table, keys, batch, len(positions))
+            for k, position in enumerate(positions):
+                rows = slice(k * len(batch), (k + 1) * len(batch))
+                tensors[position], params[position] = views[rows], table[rows]
+        order = range(len(self.specs))
+        return Views([tensors[k] for k in order], [params[k] for k in order], batch.index, batch.label)
+
+    def _runs(self, positions: list[int]) -> list[list[int]]:
+        """Neighbours among `positions` that are drawn from the same spec, each with the stream of its position."""
+        runs: list[list[int]] = []
+        for position in positions:
+            spec = self.specs[position]
+            if runs and spec.stream is None and runs[-1][-1] == position - 1 and self.specs[position - 1] == spec:
+                runs[-1].append(position)
+            else:
+                runs.append([position])
+        return runs
+
+    def _draw(self, run: list[int], batch: ImageBatch, epoch: int) -> tuple[Tensor, Tensor]:
+        spec = self.specs[run[0]]
+        stream = run[0] if spec.stream is None else spec.stream
+        return ops.augment_params(
+            spec, batch.index, batch.sizes, self.seed, epoch, stream, batch.channels, views=len(run)
         )
 
-    def _draw(self, position: int, batch: ImageBatch, epoch: int) -> tuple[Tensor, Tensor]:
-        spec = self.specs[position]
-        stream = position if spec.stream is None else spec.stream
-        return ops.augment_params(spec, batch.index, batch.sizes, self.seed, epoch, stream, batch.channels)
-
-    def _make(
-        self, positions: list[int], drawn: list[tuple[Tensor, Tensor]], batch: ImageBatch
-    ) -> tuple[Tensor, ...]:
-        """The views at `positions`, which are of one size, from one call: each is a run of rows of its result."""
-        tables, keys = zip(*drawn, strict=True)
-        spec = self.specs[positions[0]]
-        views = ops.augment(
+    def _make(self, spec: ViewSpec, table: Tensor, keys: Tensor, batch: ImageBatch, views: int) -> Tensor:
+        """`views` views of the batch, one after the other, by the rows of `table`."""
+        return ops.augment(
             batch.storage,
-            batch.offsets.repeat(len(positions)),
-            batch.sizes.repeat(len(positions), 1),
-            torch.cat(tables),
-            torch.cat(keys),
+            batch.offsets.repeat(views),
+            batch.sizes.repeat(views, 1),
+            table,
+            keys,
             size=spec.shape,
             channels=batch.channels,
             mean=spec.mean,
@@ -91,7 +104,6 @@ class MultiView:
             dtype=self.dtype,
             channels_last=self.channels_last,
         )
-        return views.split(len(batch)) if len(batch) > 0 else (views,) * len(positions)
 
 
 def _launches(specs: Sequence[ViewSpec]) -> list[list[int]]:
