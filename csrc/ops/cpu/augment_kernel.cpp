@@ -4,8 +4,8 @@
 //   planes -> other colours -> blur -> solarize, noise, normalise -> result
 //
 // Rotation and sobel need whole planes before them, and write them to a second set.
-#include <algorithm>
 #include <atomic>
+#include <utility>
 
 #include "csrc/ops/augment.h"
 #include "csrc/ops/common/augment_math.h"
