@@ -4,6 +4,7 @@ from sslfast.augment import grids, presets
 from sslfast.augment.grids import GridSpec, GridViews, MultiGrid
 from sslfast.augment.multiview import MultiView, Views, unnormalized
 from sslfast.augment.spec import ViewSpec
+from sslfast.augment.transform import Transform
 from sslfast.augment.transforms import (
     BarlowTwinsTransform,
     BYOLTransform,
@@ -15,7 +16,6 @@ from sslfast.augment.transforms import (
     SimCLRTransform,
     SimSiamTransform,
     SwaVTransform,
-    Transform,
     VICRegTransform,
 )
 

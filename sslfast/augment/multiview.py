@@ -1,4 +1,4 @@
-"""MultiView: all views of a batch, one fused op a view."""
+"""MultiView: all views of a batch, one fused op for all of one size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Views:
     """The views of a batch and what was drawn for them.
 
     Attributes:
-        tensors: one (B, C, H, W) tensor a view, normalised.
+        tensors: one (B, C, H, W) tensor a view, normalised; those of one size share their storage.
         params: one (B, P) float32 table a view; `column` reads one parameter by its name.
         index: (B,) int64 positions in the data set.
         label: (B,) int64 classes, or None.
@@ -59,27 +59,59 @@ class MultiView:
     @torch.no_grad()
     def __call__(self, batch: ImageBatch, epoch: int = 0) -> Views:
         """Views of every image of `batch`, on its device."""
-        tensors, params = [], []
-        for position, spec in enumerate(self.specs):
-            stream = position if spec.stream is None else spec.stream
-            table, keys = ops.augment_params(spec, batch.index, batch.sizes, self.seed, epoch, stream, batch.channels)
-            tensors.append(
-                ops.augment(
-                    batch.storage,
-                    batch.offsets,
-                    batch.sizes,
-                    table,
-                    keys,
-                    size=spec.shape,
-                    channels=batch.channels,
-                    mean=spec.mean,
-                    std=spec.std,
-                    dtype=self.dtype,
-                    channels_last=self.channels_last,
-                )
-            )
-            params.append(table)
-        return Views(tensors, params, batch.index, batch.label)
+        tensors: dict[int, Tensor] = {}
+        params: dict[int, Tensor] = {}
+        for positions in _launches(self.specs):
+            drawn = [self._draw(run, batch, epoch) for run in self._runs(positions)]
+            table, keys = (parts[0] if len(parts) == 1 else torch.cat(parts) for parts in zip(*drawn, strict=True))
+            views = self._make(self.specs[positions[0]], table, keys, batch, len(positions))
+            for k, position in enumerate(positions):
+                rows = slice(k * len(batch), (k + 1) * len(batch))
+                tensors[position], params[position] = views[rows], table[rows]
+        order = range(len(self.specs))
+        return Views([tensors[k] for k in order], [params[k] for k in order], batch.index, batch.label)
+
+    def _runs(self, positions: list[int]) -> list[list[int]]:
+        """Neighbours among `positions` that are drawn from the same spec, each with the stream of its position."""
+        runs: list[list[int]] = []
+        for position in positions:
+            spec = self.specs[position]
+            if runs and spec.stream is None and runs[-1][-1] == position - 1 and self.specs[position - 1] == spec:
+                runs[-1].append(position)
+            else:
+                runs.append([position])
+        return runs
+
+    def _draw(self, run: list[int], batch: ImageBatch, epoch: int) -> tuple[Tensor, Tensor]:
+        spec = self.specs[run[0]]
+        stream = run[0] if spec.stream is None else spec.stream
+        return ops.augment_params(
+            spec, batch.index, batch.sizes, self.seed, epoch, stream, batch.channels, views=len(run)
+        )
+
+    def _make(self, spec: ViewSpec, table: Tensor, keys: Tensor, batch: ImageBatch, views: int) -> Tensor:
+        """`views` views of the batch, one after the other, by the rows of `table`."""
+        return ops.augment(
+            batch.storage,
+            batch.offsets.repeat(views),
+            batch.sizes.repeat(views, 1),
+            table,
+            keys,
+            size=spec.shape,
+            channels=batch.channels,
+            mean=spec.mean,
+            std=spec.std,
+            dtype=self.dtype,
+            channels_last=self.channels_last,
+        )
+
+
+def _launches(specs: Sequence[ViewSpec]) -> list[list[int]]:
+    """Positions of the views that one call can make: those of equal shape and normalisation."""
+    launches: dict[object, list[int]] = {}
+    for position, spec in enumerate(specs):
+        launches.setdefault((spec.shape, spec.mean, spec.std), []).append(position)
+    return list(launches.values())
 
 
 def unnormalized(images: Tensor, spec: ViewSpec) -> Tensor:

@@ -19,7 +19,14 @@ MAX_ROTATIONS = 16
 
 
 def augment_params(
-    spec: ViewSpec, index: Tensor, sizes: Tensor, seed: int = 0, epoch: int = 0, view: int = 0, channels: int = 3
+    spec: ViewSpec,
+    index: Tensor,
+    sizes: Tensor,
+    seed: int = 0,
+    epoch: int = 0,
+    view: int = 0,
+    channels: int = 3,
+    views: int = 1,
 ) -> tuple[Tensor, Tensor]:
     """Draws what `augment` does to each image, one row an image.
 
@@ -34,17 +41,19 @@ def augment_params(
         epoch: 0 to 2**32 - 1.
         view: number of the view, 0 to 65535.
         channels: of the images, 1 to 16; matters to `channel_drop` alone.
+        views: how many views to draw at once, `view` being the number of the first; row v * B + b is that of view
+            `view` + v of image b.
 
     Returns:
-        params: (B, len(AUGMENT_COLUMNS)) float32; columns named by `AUGMENT_COLUMNS`.
-        noise_key: (B,) int64; names the stream of each image's pixel noise.
+        params: (views * B, len(AUGMENT_COLUMNS)) float32; columns named by `AUGMENT_COLUMNS`.
+        noise_key: (views * B,) int64; names the stream of each image's pixel noise.
 
     Raises:
         RuntimeError: a wrong dtype, shape or device, or a number outside its range.
 
     Source: Philox4x32-10 of Salmon et al., SC 2011; crop rule of Szegedy et al. 2015 as in torchvision.
     """
-    return torch.ops.sslfast.augment_params(index, sizes, list(encode(spec, channels)), seed, epoch, view)
+    return torch.ops.sslfast.augment_params(index, sizes, list(encode(spec, channels)), seed, epoch, view, views)
 
 
 @lru_cache(maxsize=256)
@@ -77,7 +86,9 @@ def encode(spec: ViewSpec, channels: int = 3) -> tuple[float, ...]:
 
 
 @torch.library.register_fake("sslfast::augment_params")
-def _(index: Tensor, sizes: Tensor, fields: list[float], seed: int, epoch: int, view: int) -> tuple[Tensor, Tensor]:
-    count = index.shape[0]
+def _(
+    index: Tensor, sizes: Tensor, fields: list[float], seed: int, epoch: int, view: int, views: int = 1
+) -> tuple[Tensor, Tensor]:
+    count = views * index.shape[0]
     params = index.new_empty((count, len(AUGMENT_COLUMNS)), dtype=torch.float32)
     return params, index.new_empty((count,), dtype=torch.int64)

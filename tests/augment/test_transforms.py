@@ -264,6 +264,23 @@ def test_rotation(degrees, angle):
     assert SimCLRTransform(32, rr_prob=0.0, rr_degrees=degrees).specs[0].rotation == ()
 
 
+def test_on_a_batch_from_dali():
+    """What DALI's iterator for PyTorch returns, (B, H, W, C) uint8, goes in as it is."""
+    dali = pytest.importorskip("nvidia.dali")
+    from nvidia.dali.plugin.pytorch import DALIGenericIterator
+
+    @dali.pipeline_def(batch_size=2, num_threads=1, device_id=None)
+    def pipeline():
+        return dali.fn.external_source(
+            lambda info: IMAGES[info.idx_in_epoch % len(IMAGES)].numpy(), batch=False, dtype=dali.types.UINT8
+        )
+
+    batch = next(DALIGenericIterator([pipeline()], ["images"]))[0]["images"]
+    assert torch.equal(batch, IMAGES[:2])
+    expected = SimCLRTransform(16)(IMAGES[:2])
+    assert all(torch.equal(a, b) for a, b in zip(SimCLRTransform(16)(batch), expected, strict=True))
+
+
 def test_inside_a_pipeline():
     """A module among others: moved, printed, and called with what a loader gives."""
     pipeline = torch.nn.ModuleDict({"views": SimCLRTransform(16)}).to("cpu").eval()

@@ -49,14 +49,19 @@ def samples() -> list[Sample]:
         sizes = torch.randint(1, 3000, (count, 2), generator=generator, dtype=torch.int32)
         sizes[:4] = torch.tensor([[1, 1], [1, 5000], [5000, 1], [32, 32]])
         out.append(Sample(name, (index, sizes, list(encode(spec)), 7 - 3 * k, 2**32 - 1 - k, 65535 - k)))
+    generator = torch.Generator().manual_seed(1)
+    index = torch.randint(0, 1000, (7,), generator=generator)
+    sizes = torch.randint(1, 300, (7, 2), generator=generator, dtype=torch.int32)
+    out.append(Sample("three_views", (index, sizes, list(encode(SPECS["everything"])), 3, 1, 65533, 3)))
     empty = (torch.empty(0, dtype=torch.int64), torch.empty(0, 2, dtype=torch.int32))
     out.append(Sample("empty", (*empty, list(encode(SPECS["simclr"])), 0, 0, 0)))
     return out
 
 
-def reference(index, sizes, fields, seed, epoch, view):
+def reference(index, sizes, fields, seed, epoch, view, views=1):
     spec = next(spec for spec in SPECS.values() if list(encode(spec)) == fields)
-    return augment_params(spec, index, sizes, seed, epoch, view)
+    drawn = [augment_params(spec, index, sizes, seed, epoch, view + v) for v in range(views)]
+    return tuple(torch.cat(parts) for parts in zip(*drawn, strict=True))
 
 
 CONTRACT = Contract("augment_params", reference, samples, atol=0.0, device_atol=0.0)

@@ -17,19 +17,17 @@ def op(args):
     return torch.ops.sslfast.augment(*args)
 
 
-@settings(max_examples=40, deadline=None)
-@given(data=st.data())
-def test_parity_with_torchvision(data):
-    """Any crop, flip, right angle, jitter, blur and view size: at most 2/255 and on average 1e-3 from torchvision."""
-    height, width = data.draw(st.integers(1, 90)), data.draw(st.integers(1, 90))
-    view = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40))
-    crop_height, crop_width = data.draw(st.integers(1, height)), data.draw(st.integers(1, width))
+def drawn_row(data, image, view, crop=None, hue=None, blur_sigma=None):
+    """A row of the table with any crop, flips, right angle, jitter and blur; what is given is not drawn."""
+    height, width = image
+    if crop is None:
+        crop = data.draw(st.integers(1, height)), data.draw(st.integers(1, width))
     fraction = st.floats(0, 1, width=32)
-    row = {
-        "crop_top": data.draw(st.integers(0, height - crop_height)),
-        "crop_left": data.draw(st.integers(0, width - crop_width)),
-        "crop_height": crop_height,
-        "crop_width": crop_width,
+    return {
+        "crop_top": data.draw(st.integers(0, height - crop[0])),
+        "crop_left": data.draw(st.integers(0, width - crop[1])),
+        "crop_height": crop[0],
+        "crop_width": crop[1],
         "bicubic": data.draw(st.integers(0, 1)),
         "hflip": data.draw(st.integers(0, 1)),
         "vflip": data.draw(st.integers(0, 1)),
@@ -38,21 +36,92 @@ def test_parity_with_torchvision(data):
         "brightness": 2 * data.draw(fraction),
         "contrast": 2 * data.draw(fraction),
         "saturation": 2 * data.draw(fraction),
-        "hue": data.draw(fraction) - 0.5,
+        "hue": data.draw(fraction) - 0.5 if hue is None else hue,
         "jitter_order": data.draw(st.integers(0, 23)),
         "grayscale": data.draw(st.integers(0, 1)),
-        "blur_sigma": data.draw(st.sampled_from([0.0, 0.1, 0.7, 2.0])),
+        "blur_sigma": data.draw(st.sampled_from([0.0, 0.1, 0.7, 2.0])) if blur_sigma is None else blur_sigma,
         "blur_kernel": data.draw(st.sampled_from([1, 3, 9, 23])),
         "solarize_threshold": 2.0,
         "sobel": data.draw(st.integers(0, 1)),
     }
-    batch = ragged([(height, width)], seed=data.draw(st.integers(0, 1000)))
-    params = torch.tensor([[float(row.get(name, 0)) for name in ops.AUGMENT_COLUMNS]])
-    keys = torch.zeros(1, dtype=torch.int64)
-    got = ops.augment(batch.storage, batch.offsets, batch.sizes, params, keys, view)
-    expected = reference(batch.storage, batch.offsets, batch.sizes, params, keys, view)
+
+
+def assert_parity(batch, rows, view):
+    """At most 2/255 and on average 1e-3 from torchvision."""
+    params = torch.tensor([[float(row.get(name, 0)) for name in ops.AUGMENT_COLUMNS] for row in rows])
+    keys = torch.zeros(len(rows), dtype=torch.int64)
+    got = ops.augment(batch.storage, batch.offsets, batch.sizes, params, keys, view, batch.channels)
+    expected = reference(batch.storage, batch.offsets, batch.sizes, params, keys, view, batch.channels)
     difference = (got - expected).abs()
     assert difference.max() <= 2 / 255 and difference.mean() <= 1e-3
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_parity_with_torchvision(data):
+    image = data.draw(st.integers(1, 90)), data.draw(st.integers(1, 90))
+    view = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40))
+    batch = ragged([image], seed=data.draw(st.integers(0, 1000)), channels=data.draw(st.sampled_from([1, 3])))
+    assert_parity(batch, [drawn_row(data, image, view)], view)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_parity_at_the_extremes(data):
+    """Crops of one pixel, upscaling by 20 and more, downscaling by 10, the ends of the hue, narrow and wide blurs."""
+    crop, view = data.draw(st.sampled_from([((1, 1), 33), ((3, 2), 64), ((300, 320), 30), ((200, 90), 18)]))
+    image = crop[0] + data.draw(st.integers(0, 20)), crop[1] + data.draw(st.integers(0, 20))
+    row = drawn_row(
+        data,
+        image,
+        (view, view),
+        crop,
+        hue=data.draw(st.sampled_from([-0.5, 0.5])),
+        blur_sigma=data.draw(st.sampled_from([0.1, 2.0])),
+    )
+    assert_parity(ragged([image], seed=data.draw(st.integers(0, 1000))), [row], (view, view))
+
+
+@settings(max_examples=10, deadline=None)
+@given(data=st.data())
+def test_parity_of_long_views(data):
+    """Rows of more pixels than the CPU kernel's blocks, and columns of many strips."""
+    view = data.draw(st.sampled_from([(2, 1100), (1, 1024), (1100, 2), (65, 130)]))
+    image = data.draw(st.integers(1, 90)), data.draw(st.integers(1, 90))
+    assert_parity(ragged([image]), [drawn_row(data, image, view)], view)
+
+
+def test_ragged_batch_from_one_pixel_to_a_photograph():
+    """1 x 1 to 2400 x 1632 images in one batch: parity, and the same bits alone as together."""
+    sizes = [(1, 1), (2400, 1632), (1, 2400), (1632, 1), (32, 32), (375, 500), (7, 1632)]
+    batch = ragged(sizes)
+    args = drawn(batch, presets.simclr(64)[0].replace(blur=1.0, mean=(0.0,), std=(1.0,)))
+    got = op(args)
+    expected = reference(*args[:5], (64, 64))
+    difference = (got - expected).abs()
+    assert difference.max() <= 2 / 255 and difference.mean() <= 1e-3
+    for b in range(len(sizes)):
+        alone = [args[0], *(table[b : b + 1] for table in args[1:5]), *args[5:]]
+        assert torch.equal(op(alone), got[b : b + 1])
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 16])
+def test_channels_do_not_mix_without_colours(channels):
+    """Each channel of a view that is moved, blurred and normalised is torchvision's view of that channel alone."""
+    batch = ragged(SMALL_SIZES, channels)
+    mean, std = tuple(0.1 + 0.05 * c for c in range(channels)), tuple(0.2 + 0.1 * c for c in range(channels))
+    spec = presets.simclr(20)[0].replace(
+        jitter=0.0, grayscale=0.0, blur=1.0, blur_kernel=5, vflip=0.5, rotation=(90.0,), mean=mean, std=std
+    )
+    args = drawn(batch, spec)
+    views = op(args)
+    assert views.shape == (len(batch), channels, 20, 20)
+    for c in range(channels):
+        plane = batch.from_list([batch.image(b)[..., c].clone() for b in range(len(batch))])
+        expected = reference(
+            plane.storage, plane.offsets, plane.sizes, *args[3:5], (20, 20), 1, mean[c:][:1], std[c:][:1]
+        )
+        torch.testing.assert_close(views[:, c : c + 1], expected, rtol=0, atol=1e-4)
 
 
 def test_images_are_independent():
@@ -67,7 +136,7 @@ def test_images_are_independent():
 
 
 def test_thread_count_changes_nothing():
-    args = drawn(ragged([(40, 30)] * 9), presets.simclr(16, 1.0)[0])
+    args = drawn(ragged([(40, 30)] * 400), presets.simclr(16, 1.0)[0])
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)

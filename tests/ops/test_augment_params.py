@@ -60,6 +60,14 @@ def test_every_part_of_the_name_matters(change):
     assert (column(params, "brightness") == column(other, "brightness")).float().mean() < 0.2  # no jitter in 20 %
 
 
+def test_several_views_at_once_are_those_drawn_one_by_one():
+    index, sizes = torch.arange(30), SIZES.repeat(30, 1)
+    params, keys = ops.augment_params(SPEC, index, sizes, seed=1, epoch=2, view=5, views=3)
+    for v in range(3):
+        one, one_keys = draw(index, view=5 + v)
+        assert torch.equal(params[30 * v :][:30], one) and torch.equal(keys[30 * v :][:30], one_keys)
+
+
 def test_options_do_not_move_other_draws():
     """Switching the blur on leaves every other column as it was."""
     index = torch.arange(300)
@@ -115,6 +123,8 @@ BAD = {
     "sizes must have shape": {"sizes": torch.ones(3, 2, dtype=torch.int32)},
     "epoch must be in": {"epoch": -1},
     "view must be in": {"view": 65536},
+    "65535 and up to 65536": {"view": 65535, "views": 2},
+    "views must be in": {"views": 0},
 }
 
 

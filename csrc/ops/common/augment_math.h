@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 
 #include "csrc/ops/common/philox.h"
 #include "csrc/ops/common/view_fields.h"
@@ -18,7 +19,19 @@ template <class T>
 SSLFAST_SHARED T larger(T a, T b) {
   return a > b ? a : b;
 }
+#if defined(__CUDA_ARCH__)
 SSLFAST_SHARED float clamp01(float x) { return smaller(larger(x, 0.0f), 1.0f); }
+#else
+// By bits, which from 0 on have the order of the values: compilers vectorise min and max of integers, but not of
+// floats, which might be NaN.
+SSLFAST_SHARED float clamp01(float x) {
+  int32_t bits;
+  std::memcpy(&bits, &x, sizeof(bits));
+  bits = smaller(larger(bits, 0), 0x3F800000);
+  std::memcpy(&x, &bits, sizeof(bits));
+  return x;
+}
+#endif
 
 // --- crop and resize -------------------------------------------------------------------------------------------------
 
@@ -218,11 +231,11 @@ SSLFAST_SHARED void shift_hue(float& r, float& g, float& b, float shift) {
 
 // --- blur ------------------------------------------------------------------------------------------------------------
 
-// Half width of the gaussian that can be felt in float32: beyond 6 sigma its weights are under 2e-8.
+// Half width of the gaussian that can be felt in float32: what lies beyond 5 sigma is 6e-7 of it.
 SSLFAST_SHARED int blur_radius(const AugmentParams& params) {
   if (!(params.blur_sigma > 0.0f)) return 0;
   const float half = larger(params.blur_kernel - 1.0f, 0.0f) * 0.5f;
-  return static_cast<int>(smaller(smaller(half, ceilf(6.0f * params.blur_sigma)), 4096.0f));
+  return static_cast<int>(smaller(smaller(half, ceilf(5.0f * params.blur_sigma)), 4096.0f));
 }
 
 SSLFAST_SHARED float blur_weight(const AugmentParams& params, int distance) {

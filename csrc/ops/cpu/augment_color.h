@@ -4,23 +4,12 @@
 #include <cstdint>
 
 #include "csrc/ops/common/augment_math.h"
+#include "csrc/ops/cpu/augment_planes.h"
 
 namespace sslfast {
 namespace {
 
-constexpr int color_block = 1024;
-
-// The pixels [begin, begin + n) of all planes.
-struct ColorBlock {
-  float* planes;
-  int64_t pixels;
-  int64_t begin;
-  int n, channels;
-
-  float* channel(int c) const { return planes + c * pixels + begin; }
-};
-
-inline void block_gray(const ColorBlock& block, float* __restrict gray) {
+inline void block_gray(const Block& block, float* __restrict gray) {
   if (block.channels == 3) {
     const float* __restrict r = block.channel(0), * __restrict g = block.channel(1), * __restrict b = block.channel(2);
 #pragma omp simd
@@ -37,7 +26,7 @@ inline void block_gray(const ColorBlock& block, float* __restrict gray) {
 }
 
 // Every channel becomes factor * value + (1 - factor) * other, cut to [0, 1].
-inline void block_blend_constant(const ColorBlock& block, float other, float factor) {
+inline void block_blend_constant(const Block& block, float other, float factor) {
   for (int c = 0; c < block.channels; ++c) {
     float* __restrict value = block.channel(c);
 #pragma omp simd
@@ -45,8 +34,19 @@ inline void block_blend_constant(const ColorBlock& block, float other, float fac
   }
 }
 
-inline void block_blend_gray(const ColorBlock& block, float factor) {
-  float gray[color_block];
+inline void block_blend_gray(const Block& block, float factor) {
+  if (block.channels == 3) {
+    float* __restrict r = block.channel(0), * __restrict g = block.channel(1), * __restrict b = block.channel(2);
+#pragma omp simd
+    for (int i = 0; i < block.n; ++i) {
+      const float gray = gray_of(r[i], g[i], b[i]);
+      r[i] = blend(r[i], gray, factor);
+      g[i] = blend(g[i], gray, factor);
+      b[i] = blend(b[i], gray, factor);
+    }
+    return;
+  }
+  float gray[block_pixels];
   block_gray(block, gray);
   for (int c = 0; c < block.channels; ++c) {
     float* __restrict value = block.channel(c);
@@ -55,7 +55,7 @@ inline void block_blend_gray(const ColorBlock& block, float factor) {
   }
 }
 
-inline void block_hue(const ColorBlock& block, float shift) {
+inline void block_hue(const Block& block, float shift) {
   if (block.channels != 3) return;
   float* __restrict r = block.channel(0), * __restrict g = block.channel(1), * __restrict b = block.channel(2);
 #pragma omp simd
@@ -68,8 +68,8 @@ inline void block_hue(const ColorBlock& block, float shift) {
   }
 }
 
-inline void block_grayscale(const ColorBlock& block) {
-  float gray[color_block];
+inline void block_grayscale(const Block& block) {
+  float gray[block_pixels];
   block_gray(block, gray);
   for (int c = 0; c < block.channels; ++c) {
     float* __restrict value = block.channel(c);
@@ -77,61 +77,64 @@ inline void block_grayscale(const ColorBlock& block) {
   }
 }
 
-inline void block_step(const ColorBlock& block, int step, const AugmentParams& params, float gray_mean) {
-  switch (step) {
-    case step_brightness:
-      if (params.brightness != 1.0f) block_blend_constant(block, 0.0f, params.brightness);
-      return;
-    case step_contrast:
-      if (params.contrast != 1.0f) block_blend_constant(block, gray_mean, params.contrast);
-      return;
-    case step_saturation:
-      if (params.saturation != 1.0f) block_blend_gray(block, params.saturation);
-      return;
-    default:
-      if (params.hue != 0.0f) block_hue(block, params.hue);
-  }
+inline float block_gray_sum(const Block& block) {
+  float gray[block_pixels], sum = 0.0f;
+  block_gray(block, gray);
+#pragma omp simd reduction(+ : sum)
+  for (int i = 0; i < block.n; ++i) sum += gray[i];
+  return sum;
 }
 
-template <class Body>
-inline void for_each_block(float* planes, int64_t pixels, int channels, const Body& body) {
-  for (int64_t begin = 0; begin < pixels; begin += color_block) {
-    body(ColorBlock{planes, pixels, begin, static_cast<int>(smaller<int64_t>(color_block, pixels - begin)), channels});
-  }
-}
-
-// Contrast needs the mean gray of the whole view at its place in the order: what comes before it is a pass of its own.
-inline void jitter_colors(float* planes, int64_t pixels, int channels, const AugmentParams& params) {
-  const int order = jitter_order(params);
-  int contrast_position = 0;
-  while (jitter_step(order, contrast_position) != step_contrast) ++contrast_position;
-  int done = 0;
-  float gray_mean = 0.0f;
-  if (params.contrast != 1.0f) {
-    done = contrast_position;
-    double sum = 0.0;
-    for_each_block(planes, pixels, channels, [&](const ColorBlock& block) {
-      for (int k = 0; k < contrast_position; ++k) block_step(block, jitter_step(order, k), params, 0.0f);
-      float gray[color_block];
-      block_gray(block, gray);
-      float block_sum = 0.0f;
-#pragma omp simd reduction(+ : block_sum)
-      for (int i = 0; i < block.n; ++i) block_sum += gray[i];
-      sum += block_sum;
-    });
-    gray_mean = static_cast<float>(sum / static_cast<double>(pixels));
-  }
-  const bool jitter =
-      params.brightness != 1.0f || params.contrast != 1.0f || params.saturation != 1.0f || params.hue != 0.0f;
-  const bool gray = params.grayscale != 0.0f;
-  if (!jitter && !gray) return;
-  for_each_block(planes, pixels, channels, [&](const ColorBlock& block) {
-    if (jitter) {
-      for (int k = done; k < 4; ++k) block_step(block, jitter_step(order, k), params, gray_mean);
+// The colour steps of a view that change it, in their order. Contrast needs the mean gray of the whole view at its
+// place: the view must have gone through `before_contrast`, block by block, when the first block enters `the_rest`.
+class ColorSteps {
+ public:
+  ColorSteps(const AugmentParams& params, int64_t pixels) : params_(params), pixels_(pixels) {
+    const int order = jitter_order(params);
+    const bool changes[4] = {params.brightness != 1.0f, params.contrast != 1.0f, params.saturation != 1.0f,
+                             params.hue != 0.0f};
+    for (int k = 0; k < 4; ++k) {
+      const int step = jitter_step(order, k);
+      if (step == step_contrast && changes[step]) contrast_ = count_;
+      if (changes[step]) steps_[count_++] = step;
     }
-    if (gray) block_grayscale(block);
-  });
-}
+  }
+
+  void before_contrast(const Block& view) {
+    if (contrast_ == none) return;
+    for_each_piece(view, [&](const Block& block) {
+      for (int k = 0; k < contrast_; ++k) apply(block, steps_[k]);
+      gray_sum_ += block_gray_sum(block);
+    });
+  }
+
+  void the_rest(const Block& view) const {
+    if (count_ == 0 && params_.grayscale == 0.0f) return;
+    for_each_piece(view, [&](const Block& block) {
+      for (int k = contrast_ == none ? 0 : contrast_; k < count_; ++k) apply(block, steps_[k]);
+      if (params_.grayscale != 0.0f) block_grayscale(block);
+    });
+  }
+
+ private:
+  void apply(const Block& block, int step) const {
+    switch (step) {
+      case step_brightness: return block_blend_constant(block, 0.0f, params_.brightness);
+      case step_contrast:
+        return block_blend_constant(block, static_cast<float>(gray_sum_ / static_cast<double>(pixels_)),
+                                    params_.contrast);
+      case step_saturation: return block_blend_gray(block, params_.saturation);
+      default: return block_hue(block, params_.hue);
+    }
+  }
+
+  static constexpr int none = -1;
+  const AugmentParams& params_;
+  int64_t pixels_;
+  double gray_sum_ = 0.0;
+  int steps_[4];
+  int count_ = 0, contrast_ = none;  // position of contrast among the steps
+};
 
 }  // namespace
 }  // namespace sslfast

@@ -6,10 +6,13 @@ namespace sslfast {
 namespace {
 
 void kernel(const AugmentParamsArgs& args) {
-  parallel_for(args.count, 64, [&](int64_t begin, int64_t end) {
-    for (int64_t b = begin; b < end; ++b) {
-      args.noise_key[b] = draw_params(args.params[b], args.fields, args.stream, args.index[b], args.sizes[2 * b],
-                                      args.sizes[2 * b + 1]);
+  parallel_for(args.views * args.count, 64, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t b = row % args.count;
+      DrawStream stream = args.stream;
+      stream.view += static_cast<uint32_t>(row / args.count);
+      args.noise_key[row] =
+          draw_params(args.params[row], args.fields, stream, args.index[b], args.sizes[2 * b], args.sizes[2 * b + 1]);
     }
   });
 }

@@ -1,0 +1,117 @@
+"""lightly's names for what a view is drawn from, and what they change in a ViewSpec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any, TypedDict
+
+from sslfast.augment.spec import ViewSpec
+from sslfast.errors import UserError
+from sslfast.ops.augment_params import MAX_ROTATIONS
+from sslfast.registry import nearest
+
+
+class SharedOptions(TypedDict, total=False):
+    """lightly's names for what every view is drawn from; one that is not given keeps the paper's value.
+
+    Attributes:
+        cj_prob: probability of the colour jitter.
+        cj_strength: multiplies the four strengths that follow.
+        cj_bright, cj_contrast, cj_sat, cj_hue: strengths of the colour jitter's parts.
+        random_gray_scale: probability of conversion to gray.
+        kernel_size: odd width of the blur's window in pixels; 10 % of the (largest) view's side when None.
+        sigmas: smallest and largest standard deviation of the blur in pixels.
+        vf_prob, hf_prob: probability of a vertical and of a horizontal flip.
+        rr_prob: probability of a rotation, a multiple of 1/n with n up to 16.
+        rr_degrees: the angle in degrees, as (angle, angle); 90 when None. A range of angles cannot be drawn.
+        normalize: {"mean": …, "std": …} per channel for values in [0, 1]; None leaves the values in [0, 1].
+    """
+
+    cj_prob: float
+    cj_strength: float
+    cj_bright: float
+    cj_contrast: float
+    cj_sat: float
+    cj_hue: float
+    random_gray_scale: float
+    kernel_size: int | None
+    sigmas: tuple[float, float]
+    vf_prob: float
+    hf_prob: float
+    rr_prob: float
+    rr_degrees: float | tuple[float, float] | None
+    normalize: Mapping[str, Sequence[float]] | None
+
+
+class ViewOptions(SharedOptions, total=False):
+    """The shared options, and those that multi-crop sets for each kind of view.
+
+    Attributes:
+        min_scale: smallest area of the random-resized-crop, as a fraction of the image.
+        gaussian_blur: probability of a gaussian blur.
+        solarize_prob, solarization_prob: probability of solarization (VICReg's name and BYOL's).
+    """
+
+    min_scale: float
+    gaussian_blur: float
+    solarize_prob: float
+    solarization_prob: float
+
+
+_FIELDS = {
+    "cj_prob": "jitter",
+    "random_gray_scale": "grayscale",
+    "gaussian_blur": "blur",
+    "solarize_prob": "solarize",
+    "solarization_prob": "solarize",
+    "vf_prob": "vflip",
+    "hf_prob": "hflip",
+}
+_STRENGTHS = {"cj_bright": "brightness", "cj_contrast": "contrast", "cj_sat": "saturation", "cj_hue": "hue"}
+
+
+def with_options(view: ViewSpec, strength: float, options: Mapping[str, Any], names: type) -> ViewSpec:
+    """The view with the options named in `names`; its own colours are those of a `cj_strength` of `strength`."""
+    valid = list(names.__annotations__)
+    for name in options:
+        if name not in valid:
+            raise UserError(f"unknown option {name!r}; {nearest(name, valid)}")
+    changes: dict[str, Any] = {field: options[name] for name, field in _FIELDS.items() if name in options}
+    chosen = options.get("cj_strength", strength)
+    for name, field in _STRENGTHS.items():
+        if name in options or chosen != strength:
+            changes[field] = chosen * options.get(name, getattr(view, field) / strength)
+    if "min_scale" in options:
+        changes["crop_scale"] = (options["min_scale"], 1.0)
+    if options.get("kernel_size") is not None:
+        changes["blur_kernel"] = options["kernel_size"]
+    if "sigmas" in options:
+        changes["blur_sigma"] = tuple(options["sigmas"])
+    if "normalize" in options:
+        statistics = options["normalize"] or {"mean": (0.0,), "std": (1.0,)}
+        changes.update({name: tuple(statistics[name]) for name in ("mean", "std")})
+    changes["rotation"] = _rotation(options.get("rr_prob", 0.0), options.get("rr_degrees"))
+    return view.replace(**changes)
+
+
+def _rotation(probability: float, degrees: float | tuple[float, float] | None) -> tuple[float, ...]:
+    """Angles of which one is drawn, so that a rotation has the wanted probability."""
+    if probability == 0.0:
+        return ()
+    if degrees is None:
+        low, high = 90.0, 90.0
+    else:
+        low, high = (-degrees, degrees) if isinstance(degrees, (int, float)) else degrees
+    if low != high:
+        raise UserError(
+            f"rr_degrees={degrees!r} is a range, and rotations are drawn from a list of angles; pass None (90 "
+            f"degrees), (angle, angle), or Transform with specs of up to {MAX_ROTATIONS} angles in ViewSpec.rotation"
+        )
+    share = Fraction(probability).limit_denominator(MAX_ROTATIONS)
+    if not 0.0 < probability <= 1.0 or abs(float(share) - probability) > 1e-6:
+        raise UserError(
+            f"rr_prob is {probability!r}; it must be a probability that is a multiple of 1/n, n up to {MAX_ROTATIONS}, "
+            f"such as {float(min(max(share, Fraction(1, MAX_ROTATIONS)), Fraction(1))):.4g}"
+        )
+    return (0.0,) * (share.denominator - share.numerator) + (float(low),) * share.numerator
