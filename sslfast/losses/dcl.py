@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from sslfast.errors import UserError
 from sslfast.losses.distributed import world_size
-from sslfast.losses.inputs import check_embeddings, check_gather, check_positive
+from sslfast.losses.inputs import check_gather, check_positive
 from sslfast.losses.negatives import pair_negatives
-from sslfast.ops.nt_xent import check_temperature, pair_similarities, unit_rows
+from sslfast.ops.checks import check_embeddings, check_temperature
+from sslfast.ops.nt_xent import pair_similarities, unit_rows
 
 
 class DCLLoss(nn.Module):

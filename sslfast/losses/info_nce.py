@@ -6,9 +6,10 @@ from torch import Tensor, nn
 
 from sslfast.errors import UserError
 from sslfast.losses.distributed import gather_rows
-from sslfast.losses.inputs import check_embeddings, check_gather
+from sslfast.losses.inputs import check_gather
 from sslfast.losses.negatives import own_columns
-from sslfast.ops.nt_xent import check_temperature, contrast, negatives_logsumexp, unit_rows
+from sslfast.ops.checks import check_embeddings, check_temperature
+from sslfast.ops.nt_xent import contrast, negatives_logsumexp, unit_rows
 
 
 class InfoNCELoss(nn.Module):

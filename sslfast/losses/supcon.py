@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from sslfast.errors import UserError
 from sslfast.losses.distributed import gather_rows
-from sslfast.losses.inputs import check_embeddings, check_gather, check_labels
+from sslfast.losses.inputs import check_gather, check_labels
 from sslfast.losses.negatives import own_columns
-from sslfast.ops.nt_xent import check_temperature, negatives_logsumexp, unit_rows
+from sslfast.ops.checks import check_embeddings, check_temperature
+from sslfast.ops.nt_xent import negatives_logsumexp, unit_rows
 
 
 class SupConLoss(nn.Module):

@@ -1,4 +1,4 @@
-"""Tensor functions on compiled kernels, registered as `torch.ops.sslfast.*`."""
+"""Tensor functions; the compiled ones are registered as `torch.ops.sslfast.*`."""
 
 from sslfast import _libraries
 
@@ -6,6 +6,7 @@ _libraries.load()
 
 from sslfast.ops.augment import augment  # noqa: E402
 from sslfast.ops.augment_params import AUGMENT_COLUMNS, augment_params  # noqa: E402
+from sslfast.ops.knn import kmeans_assign, knn  # noqa: E402
 from sslfast.ops.lab import lab_to_rgb, rgb_to_lab  # noqa: E402
 from sslfast.ops.lab_quantize import lab_quantize  # noqa: E402
 from sslfast.ops.nt_xent import nt_xent  # noqa: E402
@@ -17,6 +18,8 @@ __all__ = [
     "PatchGridParams",
     "augment",
     "augment_params",
+    "kmeans_assign",
+    "knn",
     "lab_quantize",
     "lab_to_rgb",
     "nt_xent",
