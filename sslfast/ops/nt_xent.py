@@ -111,7 +111,27 @@ def negatives_logsumexp(queries: Tensor, keys: Tensor | None, excluded: Tensor, 
         RuntimeError: a wrong dtype, shape or device, or a temperature that is not above 0.
     """
     keys = None if keys is None else keys.contiguous()
-    return torch.ops.sslfast.nt_xent_forward(queries.contiguous(), keys, excluded.contiguous(), temperature)
+    return torch.ops.sslfast.nt_xent_forward(queries.contiguous(), keys, excluded.contiguous(), temperature, False)[0]
+
+
+def negatives_logsumexp_and_largest(
+    queries: Tensor, keys: Tensor | None, excluded: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """`negatives_logsumexp`, and the highest similarity among each query's negatives, in one pass.
+
+    Args:
+        queries, keys, excluded, temperature: as of `negatives_logsumexp`.
+
+    Returns:
+        (N,) log-sum-exp, as of `negatives_logsumexp`.
+        (N,) highest similarity queries[i] . keys[j], not divided by the temperature and not differentiable; NaN is
+        passed over, -inf for a row without negatives.
+
+    Raises:
+        RuntimeError: as of `negatives_logsumexp`.
+    """
+    keys = None if keys is None else keys.contiguous()
+    return torch.ops.sslfast.nt_xent_forward(queries.contiguous(), keys, excluded.contiguous(), temperature, True)
 
 
 def contrast(positives: Tensor, negatives: Tensor, temperature: float) -> Tensor:
@@ -128,8 +148,11 @@ def contrast(positives: Tensor, negatives: Tensor, temperature: float) -> Tensor
 
 
 @torch.library.register_fake("sslfast::nt_xent_forward")
-def _(queries: Tensor, keys: Tensor | None, excluded: Tensor, temperature: float) -> Tensor:
-    return queries.new_empty((queries.shape[0],))
+def _(
+    queries: Tensor, keys: Tensor | None, excluded: Tensor, temperature: float, largest: bool
+) -> tuple[Tensor, Tensor]:
+    rows = queries.shape[0]
+    return queries.new_empty((rows,)), queries.new_empty((rows if largest else 0,))
 
 
 @torch.library.register_fake("sslfast::nt_xent_backward")
@@ -146,18 +169,20 @@ def _(
     return queries.new_empty(queries.shape), queries.new_empty((key_rows, queries.shape[1]))
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    queries, keys, excluded, ctx.temperature = inputs
-    ctx.save_for_backward(queries, keys, excluded, output)
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    queries, keys, excluded, ctx.temperature, _ = inputs
+    lse, largest = output
+    ctx.mark_non_differentiable(largest)
+    ctx.save_for_backward(queries, keys, excluded, lse)
 
 
-def _backward(ctx: Any, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad_lse: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
     queries, keys, excluded, lse = ctx.saved_tensors
     keys_gradient = keys is not None and ctx.needs_input_grad[1]
     grad_queries, grad_keys = torch.ops.sslfast.nt_xent_backward(
         grad_lse.contiguous(), queries, keys, excluded, lse, ctx.temperature, keys_gradient
     )
-    return grad_queries, grad_keys if keys_gradient else None, None, None
+    return grad_queries, grad_keys if keys_gradient else None, None, None, None
 
 
 torch.library.register_autograd("sslfast::nt_xent_forward", _backward, setup_context=_setup)

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from sslfast.errors import UserError
 from sslfast.ops import nt_xent
-from sslfast.ops.nt_xent import negatives_logsumexp, unit_rows
+from sslfast.ops.nt_xent import negatives_logsumexp, negatives_logsumexp_and_largest, unit_rows
 from sslfast.ops.reference import nt_xent as reference
 
 
@@ -192,6 +192,33 @@ def test_all_columns_excluded():
             assert grad.eq(0).all()
 
 
+@pytest.mark.parametrize("temperature", [0.5, 0.01])
+@pytest.mark.parametrize("own_keys", [True, False])
+def test_largest_similarity(own_keys, temperature):
+    """Of the negatives alone, beside the same log-sum-exp; a row without negatives has none."""
+    z = unit_rows(pair(300, 20)[0])
+    own = torch.arange(300)
+    excluded = torch.stack([own, own.roll(150)], 1)
+    queries, keys = (z, None) if own_keys else (z[:70], z)
+    excluded = excluded[: len(queries)]
+    lse, largest = negatives_logsumexp_and_largest(queries.requires_grad_(), keys, excluded, temperature)
+    similarity = (queries @ z.T).detach().scatter(1, excluded, -torch.inf)
+    torch.testing.assert_close(largest, similarity.amax(1), rtol=0, atol=1e-6)
+    assert torch.equal(lse, negatives_logsumexp(queries, keys, excluded, temperature))
+    assert lse.requires_grad and not largest.requires_grad
+    _, nothing = negatives_logsumexp_and_largest(queries[:2], z[:2], torch.tensor([[0, 1]] * 2), temperature)
+    assert nothing.eq(-torch.inf).all()
+
+
+def test_largest_similarity_passes_over_nan():
+    z = unit_rows(pair(4, 3)[0])
+    z[3] = torch.nan
+    _, largest = negatives_logsumexp_and_largest(z, None, torch.arange(4)[:, None], 0.5)
+    similarity = (z[:3] @ z[:3].T).fill_diagonal_(-torch.inf)
+    torch.testing.assert_close(largest[:3], similarity.amax(1))
+    assert largest[3] == -torch.inf
+
+
 def test_layouts():
     z0, z1 = pair(21, 19)
     expected = value_and_gradients(nt_xent, z0, z1, 0.3)
@@ -304,6 +331,6 @@ def test_bad_input(z0, z1, temperature, message):
 )
 def test_bad_input_to_the_kernel(change, message):
     arguments = {"queries": torch.ones(3, 4), "keys": torch.ones(5, 4), "excluded": torch.ones(3, 1).long()}
-    arguments |= {"temperature": 0.5} | change
+    arguments |= {"temperature": 0.5, "largest": False} | change
     with pytest.raises(RuntimeError, match=message):
         torch.ops.sslfast.nt_xent_forward(**arguments)
