@@ -4,7 +4,7 @@ from sslfast.losses.barlow_twins import BarlowTwinsLoss
 from sslfast.losses.dcl import DCLLoss, DCLWLoss
 from sslfast.losses.dino import DINOLoss
 from sslfast.losses.info_nce import InfoNCELoss
-from sslfast.losses.memory_bank import MemoryBankModule
+from sslfast.losses.memory_bank import MemoryBankModule, NNMemoryBankModule
 from sslfast.losses.negative_cosine_similarity import NegativeCosineSimilarity
 from sslfast.losses.nt_xent import NTXentLoss
 from sslfast.losses.supcon import SupConLoss
@@ -19,6 +19,7 @@ __all__ = [
     "DINOLoss",
     "InfoNCELoss",
     "MemoryBankModule",
+    "NNMemoryBankModule",
     "NTXentLoss",
     "NegativeCosineSimilarity",
     "SupConLoss",

@@ -8,7 +8,6 @@ from torch.nn import functional
 from sslfast.ops.checks import at_least_float32, check_embeddings
 
 
-
 class NegativeCosineSimilarity(nn.Module):
     """Mean of -cos(x0, x1); drop-in for lightly's class of this name. The stop-gradient is the caller's `.detach()`.
 

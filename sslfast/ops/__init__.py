@@ -6,18 +6,21 @@ _libraries.load()
 
 from sslfast.ops.augment import augment  # noqa: E402
 from sslfast.ops.augment_params import AUGMENT_COLUMNS, augment_params  # noqa: E402
+from sslfast.ops.info_nce import info_nce  # noqa: E402
 from sslfast.ops.knn import kmeans_assign, knn  # noqa: E402
 from sslfast.ops.lab import lab_to_rgb, rgb_to_lab  # noqa: E402
 from sslfast.ops.lab_quantize import lab_quantize  # noqa: E402
-from sslfast.ops.nt_xent import nt_xent  # noqa: E402
+from sslfast.ops.nt_xent import ContrastMetrics, nt_xent  # noqa: E402
 from sslfast.ops.patch_grid import patch_grid  # noqa: E402
 from sslfast.ops.patch_grid_params import PatchGridParams, patch_grid_params  # noqa: E402
 
 __all__ = [
     "AUGMENT_COLUMNS",
+    "ContrastMetrics",
     "PatchGridParams",
     "augment",
     "augment_params",
+    "info_nce",
     "kmeans_assign",
     "knn",
     "lab_quantize",

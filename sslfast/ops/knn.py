@@ -97,15 +97,13 @@ def _most_similar(queries: Tensor, keys: Tensor, bias: Tensor | None, k: int, ti
     """The k largest of queries . keys + bias (M,), and their positions."""
     if tile_bytes < 1:
         raise UserError(f"tiles of {tile_bytes} bytes; give 1 or more")
-    found = []
     with torch.autocast(queries.device.type, enabled=False):
         keys = at_least_float32(keys)
         rows = max(1, min(QUERIES, len(queries), tile_bytes // keys.element_size()))
         columns = max(1, tile_bytes // (keys.element_size() * rows))
         # A tile that stays in the cache is searched sooner, unless few of its columns are left out.
         columns = min(columns, max(1024, 256 * k))
-        for part in queries.split(rows):
-            found.append(_merge(_tiles(at_least_float32(part), keys, bias, columns), k))
+        found = [_merge(_tiles(at_least_float32(part), keys, bias, columns), k) for part in queries.split(rows)]
     values, positions = zip(*found, strict=True)
     return torch.cat(values), torch.cat(positions)
 

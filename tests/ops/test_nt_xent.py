@@ -301,7 +301,7 @@ def test_memory_at_a_large_batch():
         (torch.ones(3, 4), torch.ones(3, 5), 0.5, "same shape"),
         (torch.ones(3, 4), torch.ones(3, 4).double(), 0.5, r"z1\.to\(z0\.dtype\)"),
         (torch.ones(3, 4).long(), torch.ones(3, 4).long(), 0.5, r"\.float\(\)"),
-        (torch.ones(3), torch.ones(3), 0.5, r"must be \(B, d\)"),
+        (torch.ones(3), torch.ones(3), 0.5, "2 dimensions"),
         (torch.ones(3, 4, 1, 1), torch.ones(3, 4, 1, 1), 0.5, r"\.flatten\(1\)"),
         (torch.ones(0, 4), torch.ones(0, 4), 0.5, "empty"),
         (torch.ones(3, 0), torch.ones(3, 0), 0.5, "empty"),

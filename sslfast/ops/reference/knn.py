@@ -18,5 +18,3 @@ def kmeans_assign(points: Tensor, centroids: Tensor, metric: str = "euclidean") 
         return positions[:, 0], similarities[:, 0]
     distances, positions = (points[:, None] - centroids).square().sum(2).sort(dim=1, stable=True)
     return positions[:, 0], distances[:, 0]
-
-
