@@ -174,7 +174,8 @@ def negatives_and_metrics(
             similarities = (queries * keys[column.clamp(0, len(keys) - 1)]).sum(1)
             total = total - torch.where(inside, similarities, 0).sum()
             pairs = pairs - inside.sum()
-        return negatives, ContrastMetrics(accuracy, positives.mean(), total / pairs)
+        mean = torch.where(pairs > 0, total / pairs, torch.nan)
+        return negatives, ContrastMetrics(accuracy, positives.mean(), mean)
 
 
 def with_metrics(loss: Tensor, metrics: ContrastMetrics | None) -> Tensor | tuple[Tensor, ContrastMetrics]:
