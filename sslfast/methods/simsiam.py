@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from sslfast.augment import Views, presets
@@ -66,6 +68,8 @@ class SimSiam(Method):
         return {"loss": (self.similarity(first, second_target) + self.similarity(second, first_target)) / 2}
 
     def players(self) -> dict[str, Parameters]:
-        encoder = [*self.backbone.parameters(), *self.projector.parameters()]
-        predictor = list(self.predictor.parameters())
-        return {"model": [{"params": encoder}, {"params": predictor, "constant_learning_rate": True}]}
+        groups: list[dict[str, Any]] = [
+            {"params": [*self.backbone.parameters(), *self.projector.parameters()]},
+            {"params": list(self.predictor.parameters()), "constant_learning_rate": True},
+        ]
+        return {"model": groups}

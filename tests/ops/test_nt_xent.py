@@ -59,17 +59,26 @@ def test_larger_than_one_block_of_rows():
     assert_matches(*pair(1100, 24), 0.1)
 
 
+@pytest.mark.parametrize("temperature", [0.01, 0.05, 1.0, 10.0])
+@pytest.mark.parametrize("depth", [1, 3, 128, 1024])
+@pytest.mark.parametrize("batch", [1, 3, 40, 260])
+def test_grid(batch, depth, temperature):
+    assert_matches(*pair(batch, depth, seed=7), temperature)
+
+
+@pytest.mark.parametrize(("batch", "depth"), [(6200, 3), (2500, 1024)])
 @pytest.mark.parametrize("temperature", [0.2, 0.02])
-def test_more_rows_than_64_small_blocks(temperature):
+def test_large_batches(batch, depth, temperature):
     """Blocks grow with the batch; a few rows are compared, because the whole matrix is large."""
     torch.manual_seed(0)
-    units = unit_rows(pair(6200, 3)[0].repeat(2, 1) + 0.1 * torch.randn(12400, 3)).requires_grad_()
+    units = unit_rows(pair(batch, depth)[0].repeat(2, 1) + 0.1 * torch.randn(2 * batch, depth)).requires_grad_()
     own = torch.arange(len(units))
-    excluded = torch.stack([own, own.roll(6200)], 1)
+    excluded = torch.stack([own, own.roll(batch)], 1)
     lse = negatives_logsumexp(units, None, excluded, temperature)
     weights = torch.rand(len(units))
     (grad,) = torch.autograd.grad(lse, units, weights)
-    rows = torch.cat([torch.arange(0, 12400, 397), torch.tensor([383, 384, 6199, 6200, 12287, 12288, 12399])])
+    edges = torch.tensor([383, 384, batch - 1, batch, 2 * batch - 112, 2 * batch - 111, 2 * batch - 1])
+    rows = torch.cat([torch.arange(0, 2 * batch, batch // 16), edges])
     logits = units.detach().double()[rows] @ units.detach().double().T / temperature
     logits.scatter_(1, excluded[rows], -torch.inf)
     torch.testing.assert_close(lse.detach()[rows].double(), logits.logsumexp(1), rtol=1e-6, atol=1e-5)

@@ -14,7 +14,7 @@ def kinds(module: nn.Module) -> set[type]:
     return {type(part) for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)}
 
 
-@pytest.mark.parametrize("name", ["simclr", "byol", "simsiam", "supcon"])
+@pytest.mark.parametrize("name", ["simclr", "byol", "simsiam", "supcon", "nnclr"])
 def test_statistics_of_all_ranks(name: str) -> None:
     method = build(name, backbone="resnet10_narrow")
     parameters, state = list(method.parameters()), method.state_dict()
