@@ -36,6 +36,7 @@ SUITES = {
         "nt_xent": "benchmarks.ops.contrastive",
         "lab": "benchmarks.ops.lab",
         "patch_grid": "benchmarks.ops.patch_grid",
+        "knn": "benchmarks.ops.knn",
     },
     "data": {"photos": "benchmarks.data.photos"},
     "train": {name: f"benchmarks.train.pretraining:{name}" for name in ("simclr", "moco", "byol", "simsiam")},
@@ -52,6 +53,7 @@ PEERS = {  # name of the contender -> distribution on the package index
     "albumentations": "albumentations",
     "opencv": "opencv-python-headless",
     "scikit-image": "scikit-image",
+    "faiss": "faiss-cpu",
     "pytorch": "torch",
     "dali": next((name for name in DALI if any(importlib.metadata.distributions(name=name))), DALI[0]),
 }

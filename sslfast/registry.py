@@ -17,6 +17,7 @@ METHODS = {
     "moco": "sslfast.methods.moco:MoCo",
     "byol": "sslfast.methods.byol:BYOL",
     "simsiam": "sslfast.methods.simsiam:SimSiam",
+    "nnclr": "sslfast.methods.nnclr:NNCLR",
     "supcon": "sslfast.methods.supcon:SupCon",
     "rotation": "sslfast.methods.rotation:Rotation",
     "jigsaw": "sslfast.methods.jigsaw:Jigsaw",

@@ -36,12 +36,13 @@ const T* read(const Tensor& tensor) {
 
 template <class T>
 void forward(const Tensor& queries, const std::optional<Tensor>& keys, const Tensor& excluded, double temperature,
-             const Tensor& lse) {
+             const Tensor& lse, const Tensor& largest) {
   NtXentForwardArgs<T> args{};
   args.queries = read<T>(queries);
   args.keys = keys.has_value() ? read<T>(*keys) : nullptr;
   args.excluded = read<int64_t>(excluded);
   args.lse = static_cast<T*>(lse.mutable_data_ptr());
+  args.largest = largest.size(0) > 0 ? static_cast<T*>(largest.mutable_data_ptr()) : nullptr;
   args.rows = queries.size(0);
   args.columns = keys.has_value() ? keys->size(0) : queries.size(0);
   args.depth = queries.size(1);
@@ -50,15 +51,17 @@ void forward(const Tensor& queries, const std::optional<Tensor>& keys, const Ten
   run(args, queries);
 }
 
-Tensor nt_xent_forward(const Tensor& queries, std::optional<Tensor> keys, const Tensor& excluded, double temperature) {
+std::tuple<Tensor, Tensor> nt_xent_forward(const Tensor& queries, std::optional<Tensor> keys, const Tensor& excluded,
+                                           double temperature, bool largest) {
   check_input("nt_xent_forward", queries, keys, excluded, temperature);
   Tensor lse = torch::stable::new_empty(queries, {queries.size(0)});
+  Tensor similarity = torch::stable::new_empty(queries, {largest ? queries.size(0) : 0});
   if (queries.scalar_type() == ScalarType::Double) {
-    forward<double>(queries, keys, excluded, temperature, lse);
+    forward<double>(queries, keys, excluded, temperature, lse, similarity);
   } else {
-    forward<float>(queries, keys, excluded, temperature, lse);
+    forward<float>(queries, keys, excluded, temperature, lse, similarity);
   }
-  return lse;
+  return {lse, similarity};
 }
 
 template <class T>
@@ -102,7 +105,8 @@ std::tuple<Tensor, Tensor> nt_xent_backward(const Tensor& grad_lse, const Tensor
 }
 
 SSLFAST_OP(nt_xent_forward,
-           "nt_xent_forward(Tensor queries, Tensor? keys, Tensor excluded, float temperature) -> Tensor")
+           "nt_xent_forward(Tensor queries, Tensor? keys, Tensor excluded, float temperature, bool largest) -> "
+           "(Tensor, Tensor)")
 SSLFAST_OP(nt_xent_backward,
            "nt_xent_backward(Tensor grad_lse, Tensor queries, Tensor? keys, Tensor excluded, Tensor lse, "
            "float temperature, bool keys_gradient) -> (Tensor, Tensor)")

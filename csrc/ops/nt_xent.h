@@ -1,4 +1,5 @@
-// nt_xent: for every query the log-sum-exp of its similarities to its negatives, without storing the similarities.
+// nt_xent: for every query the log-sum-exp of its similarities to its negatives, and the largest of them on request,
+// without storing the similarities.
 //
 //   queries      (N, d)     float32 or float64, rows of length at most 1
 //   keys         (M, d)     same dtype; absent: the queries are their own keys, each pair is computed once, and
@@ -8,8 +9,9 @@
 //   temperature  above 0
 //
 //   nt_xent_forward  -> lse (N,): lse[i] = log sum over j not in excluded[i] of exp(queries[i] . keys[j] /
-//   temperature),
-//                       -inf where no column is left
+//                       temperature), -inf where no column is left
+//                    -> largest (N,): largest[i] = max over the same j of queries[i] . keys[j], NaN passed over, -inf
+//                       where no column is left; (0,) unless `largest` is asked for
 //   nt_xent_backward -> gradient of sum(grad_lse * lse) by queries (N, d), and by keys (M, d); the second is (0, d)
 //                       without keys or without `keys_gradient`
 //
@@ -29,6 +31,7 @@ struct NtXentForwardArgs {
   const T* keys;  // null: the queries themselves
   const int64_t* excluded;
   T* lse;
+  T* largest;  // null: not wanted
   int64_t rows;
   int64_t columns;
   int64_t depth;

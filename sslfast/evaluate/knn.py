@@ -9,8 +9,9 @@ from torch.nn import functional
 from sslfast.errors import UserError
 from sslfast.evaluate.features import Encoder
 from sslfast.evaluate.results import Scores, accuracy, ranks
+from sslfast.ops import knn
 
-QUERIES = 1024  # rows of a tile of similarities
+QUERIES = 1024  # test images whose votes are counted at a time
 
 
 def evaluate_knn(
@@ -38,31 +39,14 @@ def evaluate_knn(
         raise UserError(f"k-nearest neighbours with k = {neighbours}; give 1 or more (200 in the paper)")
     if not temperature > 0.0:
         raise UserError(f"kNN temperature {temperature:g}; give a number above 0 (0.1 in the paper)")
-    if tile_bytes < 1:
-        raise UserError(f"kNN tiles of {tile_bytes} bytes; give 1 or more")
     train, test = encoder.pooled
     bank, labels = functional.normalize(train[subset], dim=1), encoder.train_labels[subset]
-    rows = max(1, min(QUERIES, tile_bytes // 4))
-    columns = max(1, tile_bytes // (4 * rows))
     placed = []
-    for queries, truth in zip(test.split(rows), encoder.test_labels.split(rows), strict=True):
-        similarity, nearest = _nearest(functional.normalize(queries, dim=1), bank, neighbours, columns)
+    for queries, truth in zip(test.split(QUERIES), encoder.test_labels.split(QUERIES), strict=True):
+        similarity, nearest = knn(functional.normalize(queries, dim=1), bank, min(neighbours, len(bank)), tile_bytes)
         # Only the ratio of votes matters: measured from the nearest one, no weight overflows. float64 sums leave no
         # ties to the order of summation.
         weights = ((similarity - similarity[:, :1]).double() / temperature).exp()
         votes = weights.new_zeros(queries.shape[0], encoder.classes).scatter_add_(1, labels[nearest], weights)
         placed.append(ranks(votes, truth))
     return accuracy(torch.cat(placed))
-
-
-def _nearest(queries: Tensor, bank: Tensor, k: int, columns: int) -> tuple[Tensor, Tensor]:
-    """The k largest similarities of each query, in descending order, and their positions in the bank."""
-    best = queries.new_empty(queries.shape[0], 0)
-    where = torch.empty(queries.shape[0], 0, dtype=torch.int64, device=queries.device)
-    for begin in range(0, bank.shape[0], columns):
-        tile = queries @ bank[begin : begin + columns].T
-        values, positions = tile.topk(min(k, tile.shape[1]))
-        values, positions = torch.cat([best, values], dim=1), torch.cat([where, positions + begin], dim=1)
-        best, chosen = values.topk(min(k, values.shape[1]))
-        where = positions.gather(1, chosen)
-    return best, where

@@ -5,7 +5,7 @@ from sslfast.losses.class_rebalancing import count_ab_bins, rebalancing_weights
 from sslfast.losses.dcl import DCLLoss, DCLWLoss
 from sslfast.losses.dino import DINOLoss
 from sslfast.losses.info_nce import InfoNCELoss
-from sslfast.losses.memory_bank import MemoryBankModule
+from sslfast.losses.memory_bank import MemoryBankModule, NNMemoryBankModule
 from sslfast.losses.negative_cosine_similarity import NegativeCosineSimilarity
 from sslfast.losses.nt_xent import NTXentLoss
 from sslfast.losses.soft_cross_entropy import SoftCrossEntropyLoss
@@ -21,6 +21,7 @@ __all__ = [
     "DINOLoss",
     "InfoNCELoss",
     "MemoryBankModule",
+    "NNMemoryBankModule",
     "NTXentLoss",
     "NegativeCosineSimilarity",
     "SoftCrossEntropyLoss",

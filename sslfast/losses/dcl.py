@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from sslfast.errors import UserError
 from sslfast.losses.distributed import world_size
-from sslfast.losses.inputs import check_embeddings, check_gather, check_positive
+from sslfast.losses.inputs import check_gather, check_positive
 from sslfast.losses.negatives import pair_negatives
-from sslfast.ops.nt_xent import check_temperature, pair_similarities, unit_rows
+from sslfast.ops.checks import check_embeddings, check_temperature, tempered
+from sslfast.ops.nt_xent import ContrastMetrics, pair_similarities, unit_rows, with_metrics
 
 
 class DCLLoss(nn.Module):
@@ -26,7 +27,7 @@ class DCLLoss(nn.Module):
     `NTXentLoss`.
 
     Args:
-        temperature: divides the similarities; above 0.
+        temperature: divides the similarities; above 0; a tensor is learnt, as in `NTXentLoss`.
         weight_fn: takes both views, (B, d) of length 1, and returns the weights w of the first view's positives, (B,);
             called a second time with the views swapped. None for w = 1.
         gather_distributed: contrast with the embeddings of all ranks.
@@ -39,7 +40,7 @@ class DCLLoss(nn.Module):
 
     def __init__(
         self,
-        temperature: float = 0.1,
+        temperature: float | Tensor = 0.1,
         weight_fn: Callable[[Tensor, Tensor], Tensor] | None = None,
         gather_distributed: bool = False,
     ):
@@ -50,15 +51,16 @@ class DCLLoss(nn.Module):
         self.weight_fn = weight_fn
         self.gather_distributed = gather_distributed
 
-    def forward(self, out0: Tensor, out1: Tensor) -> Tensor:
+    def forward(self, out0: Tensor, out1: Tensor, metrics: bool = False) -> Tensor | tuple[Tensor, ContrastMetrics]:
         """The loss of one batch.
 
         Args:
             out0: (B, d) float32, float64, float16 or bfloat16, projections of the first view, of any length.
             out1: (B, d) same dtype, projections of the second view.
+            metrics: also return how well the contrastive task is solved, by this rank's rows.
 
         Returns:
-            Scalar, float32 (float64 for float64 projections).
+            Scalar, float32 (float64 for float64 projections); and `ContrastMetrics` where asked for.
 
         Raises:
             UserError: projections that cannot be paired, a single pair (it has no negatives), or weights of another
@@ -67,11 +69,14 @@ class DCLLoss(nn.Module):
         check_embeddings("DCLLoss", {"out0": out0, "out1": out1})
         if len(out0) * (world_size() if self.gather_distributed else 1) == 1:
             raise UserError("DCLLoss: a single pair has no negatives; give a batch of at least two")
-        unit = unit_rows(torch.cat([out0, out1]))
-        positives = pair_similarities(unit) / self.temperature
+        temperature = check_temperature(self.temperature)
+        plain = unit_rows(torch.cat([out0, out1]))
+        unit = tempered(plain, self.temperature, both_sides=True)
+        positives = pair_similarities(unit)
+        negatives, found = pair_negatives(unit, positives, temperature, self.gather_distributed, metrics)
         if self.weight_fn is not None:
-            positives = positives * self._weights(*unit.chunk(2))
-        return (pair_negatives(unit, self.temperature, self.gather_distributed) - positives).mean()
+            positives = positives * self._weights(*plain.chunk(2))
+        return with_metrics((negatives - positives / temperature).mean(), found)
 
     def _weights(self, unit0: Tensor, unit1: Tensor) -> Tensor:
         assert self.weight_fn is not None
@@ -91,7 +96,7 @@ class DCLWLoss(DCLLoss):
     `DCLLoss` with w_i = 2 - exp(u_i . u_p(i) / sigma) / (mean of the same over the rank's batch), without gradient.
 
     Args:
-        temperature: divides the similarities; above 0.
+        temperature: divides the similarities; above 0; a tensor is learnt, as in `NTXentLoss`.
         sigma: divides the similarities in the weights; above 0.
         gather_distributed: contrast with the embeddings of all ranks.
 
@@ -101,7 +106,7 @@ class DCLWLoss(DCLLoss):
     Source: Yeh et al. 2022 (Decoupled Contrastive Learning), section 3.3.
     """
 
-    def __init__(self, temperature: float = 0.1, sigma: float = 0.5, gather_distributed: bool = False):
+    def __init__(self, temperature: float | Tensor = 0.1, sigma: float = 0.5, gather_distributed: bool = False):
         check_positive("DCLWLoss", sigma=sigma)
         super().__init__(temperature, partial(negative_mises_fisher_weights, sigma=sigma), gather_distributed)
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from sslfast.errors import UserError
 from sslfast.losses.distributed import gather_rows
-from sslfast.losses.inputs import at_least_float32, check_embeddings, check_positive
+from sslfast.losses.inputs import check_positive
+from sslfast.ops.checks import at_least_float32, check_embeddings
 
 
 class DINOLoss(nn.Module):

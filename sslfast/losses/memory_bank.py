@@ -1,4 +1,4 @@
-"""MemoryBankModule: a queue of past embeddings that serve as negatives."""
+"""MemoryBankModule, NNMemoryBankModule: a queue of past embeddings that serve as negatives, or as neighbours."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from torch.nn import functional
 
 from sslfast.errors import UserError
 from sslfast.losses.distributed import gather_rows
+from sslfast.ops import knn
+from sslfast.ops.nt_xent import unit_rows
 
 
 class MemoryBankModule(nn.Module):
@@ -92,3 +94,45 @@ class MemoryBankModule(nn.Module):
         row, fits = position % self.size[0], position < self.size[0]
         self.bank.index_copy_(0, row, torch.where(fits[:, None], batch, self.bank[row]))
         self.bank_ptr.copy_((self.bank_ptr + len(batch)).clamp_max(self.size[0]) % self.size[0])
+
+
+class NNMemoryBankModule(MemoryBankModule):
+    """The nearest neighbours of embeddings among the last ones seen; drop-in for lightly's class of this name.
+
+    Nearest is what has the largest cosine; of equal ones the first in the bank. The search holds a tile of similarities
+    at a time (`sslfast.ops.knn`).
+
+    Args:
+        size: (entries, dim), with at least one entry.
+        gather_distributed: store the embeddings of all ranks, so that every rank holds the same bank.
+
+    Raises:
+        UserError: a size that is not (entries, dim), or has no entries.
+
+    Source: Dwibedi et al. 2021 (NNCLR), section 3.2, the support set.
+    """
+
+    def __init__(self, size: int | Sequence[int], gather_distributed: bool = False):
+        super().__init__(size, gather_distributed, feature_dim_first=False)
+        if self.size[0] == 0:
+            raise UserError(
+                f"memory bank size is {size}; neighbours need a bank of at least 1 entry, for example 65536"
+            )
+
+    def forward(self, output: Tensor, update: bool = False) -> Tensor:  # type: ignore[override]
+        """Looks for the neighbours, then stores the batch.
+
+        Args:
+            output: (B, dim) float32, float64, float16 or bfloat16, of any length.
+            update: whether to store `output` as it is, after the bank was read.
+
+        Returns:
+            (B, dim) entries of the bank, float32, without gradient.
+
+        Raises:
+            UserError: embeddings of another dimension than the bank's.
+        """
+        _, bank = super().forward(output, update=update)
+        assert bank is not None
+        _, nearest = knn(unit_rows(output.to(bank)), unit_rows(bank), 1)
+        return bank[nearest.squeeze(1)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sslfast.losses.inputs import at_least_float32, check_embeddings
+from sslfast.ops.checks import at_least_float32, check_embeddings
 
 
 class NegativeCosineSimilarity(nn.Module):

@@ -11,14 +11,15 @@ from sslfast.losses.distributed import world_size
 from sslfast.losses.inputs import check_gather
 from sslfast.losses.memory_bank import MemoryBankModule
 from sslfast.losses.negatives import pair_negatives
+from sslfast.ops.checks import check_embeddings, check_temperature, tempered
 from sslfast.ops.nt_xent import (
-    check_pair,
-    check_temperature,
+    ContrastMetrics,
     contrast,
-    negatives_logsumexp,
+    negatives_and_metrics,
     nt_xent,
     pair_similarities,
     unit_rows,
+    with_metrics,
 )
 
 
@@ -35,7 +36,8 @@ class NTXentLoss(nn.Module):
     the gradient of one process holding the whole batch. Every rank must give the same batch size.
 
     Args:
-        temperature: divides the similarities; above 0.
+        temperature: divides the similarities; above 0. A tensor of one element is learnt: a Parameter becomes the
+            loss's own; what is computed anew in every step is assigned, `loss.temperature = 1 / logit_scale.exp()`.
         memory_bank_size: (entries, dim) of the memory bank; 0 for none.
         gather_distributed: contrast with, or store in the bank, the embeddings of all ranks.
 
@@ -46,7 +48,10 @@ class NTXentLoss(nn.Module):
     """
 
     def __init__(
-        self, temperature: float = 0.5, memory_bank_size: int | Sequence[int] = 0, gather_distributed: bool = False
+        self,
+        temperature: float | Tensor = 0.5,
+        memory_bank_size: int | Sequence[int] = 0,
+        gather_distributed: bool = False,
     ):
         super().__init__()
         check_temperature(temperature)
@@ -55,30 +60,38 @@ class NTXentLoss(nn.Module):
         self.gather_distributed = gather_distributed
         self.memory_bank = MemoryBankModule(memory_bank_size, gather_distributed, feature_dim_first=False)
 
-    def forward(self, out0: Tensor, out1: Tensor) -> Tensor:
+    def forward(self, out0: Tensor, out1: Tensor, metrics: bool = False) -> Tensor | tuple[Tensor, ContrastMetrics]:
         """The loss of one batch.
 
         Args:
             out0: (B, d) float32, float64, float16 or bfloat16, projections of the first view, of any length.
             out1: (B, d) same dtype, projections of the second view.
+            metrics: also return how well the contrastive task is solved, by this rank's rows.
 
         Returns:
-            Scalar, float32 (float64 for float64 projections).
+            Scalar, float32 (float64 for float64 projections); and `ContrastMetrics` where asked for.
 
         Raises:
             UserError: projections that cannot be paired, or of another dimension than the memory bank's.
         """
-        check_pair(out0, out1, self.temperature)
+        check_embeddings("NTXentLoss", {"out0": out0, "out1": out1})
         if self.memory_bank.size[0] > 0:
-            return self._with_memory_bank(unit_rows(out0), unit_rows(out1))
-        if self.gather_distributed and world_size() > 1:
-            unit = unit_rows(torch.cat([out0, out1]))
-            negatives = pair_negatives(unit, self.temperature, gather_distributed=True)
-            return contrast(pair_similarities(unit), negatives, self.temperature)
-        return nt_xent(out0, out1, self.temperature)
+            return self._with_memory_bank(unit_rows(out0), unit_rows(out1), metrics)
+        if not (self.gather_distributed and world_size() > 1):
+            return nt_xent(out0, out1, self.temperature, metrics=metrics)
+        temperature = check_temperature(self.temperature)
+        unit = tempered(unit_rows(torch.cat([out0, out1])), self.temperature, both_sides=True)
+        positives = pair_similarities(unit)
+        negatives, found = pair_negatives(unit, positives, temperature, gather_distributed=True, metrics=metrics)
+        return with_metrics(contrast(positives, negatives, temperature), found)
 
-    def _with_memory_bank(self, queries: Tensor, positives: Tensor) -> Tensor:
+    def _with_memory_bank(
+        self, queries: Tensor, positives: Tensor, metrics: bool
+    ) -> Tensor | tuple[Tensor, ContrastMetrics]:
         positives, keys = self.memory_bank(positives, update=queries.requires_grad)
         nothing = torch.empty(len(queries), 0, dtype=torch.long, device=queries.device)
-        negatives = negatives_logsumexp(queries, keys.to(queries), nothing, self.temperature)
-        return contrast((queries * positives).sum(1), negatives, self.temperature)
+        temperature = check_temperature(self.temperature)
+        queries = tempered(queries, self.temperature)
+        similarities = (queries * positives).sum(1)
+        negatives, found = negatives_and_metrics(queries, keys.to(queries), nothing, similarities, temperature, metrics)
+        return with_metrics(contrast(similarities, negatives, temperature), found)

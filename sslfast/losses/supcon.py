@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from sslfast.errors import UserError
 from sslfast.losses.distributed import gather_rows
-from sslfast.losses.inputs import check_embeddings, check_gather, check_labels
+from sslfast.losses.inputs import check_gather, check_labels
 from sslfast.losses.negatives import own_columns
-from sslfast.ops.nt_xent import check_temperature, negatives_logsumexp, unit_rows
+from sslfast.ops.checks import check_embeddings, check_temperature, tempered
+from sslfast.ops.nt_xent import negatives_logsumexp, unit_rows
 
 
 class SupConLoss(nn.Module):
@@ -26,7 +27,7 @@ class SupConLoss(nn.Module):
     ranks as in `NTXentLoss`.
 
     Args:
-        temperature: divides the similarities; above 0.
+        temperature: divides the similarities; above 0; a tensor is learnt, as in `NTXentLoss`.
         gather_distributed: contrast with the embeddings of all ranks.
 
     Raises:
@@ -35,7 +36,7 @@ class SupConLoss(nn.Module):
     Source: Khosla et al. 2020 (Supervised Contrastive Learning), equation 2.
     """
 
-    def __init__(self, temperature: float = 0.1, gather_distributed: bool = False):
+    def __init__(self, temperature: float | Tensor = 0.1, gather_distributed: bool = False):
         super().__init__()
         check_temperature(temperature)
         check_gather(gather_distributed)
@@ -64,12 +65,13 @@ class SupConLoss(nn.Module):
         if embeddings.dim() == 3:
             labels = labels.repeat_interleave(embeddings.shape[1])
             embeddings = embeddings.flatten(0, 1)
-        unit = unit_rows(embeddings)
+        temperature = check_temperature(self.temperature)
+        unit = tempered(unit_rows(embeddings), self.temperature, both_sides=True)
         keys, all_labels = unit, labels
         if self.gather_distributed:
             keys, all_labels = gather_rows(unit), gather_rows(labels)
         excluded = own_columns(unit, self.gather_distributed)
-        others = negatives_logsumexp(unit, None if keys is unit else keys, excluded[:, None], self.temperature)
+        others = negatives_logsumexp(unit, None if keys is unit else keys, excluded[:, None], temperature)
         _, all_classes, sizes = all_labels.unique(return_inverse=True, return_counts=True)
         classes = all_classes[excluded]
         # 1 / |P(i)|, by class.
@@ -79,7 +81,7 @@ class SupConLoss(nn.Module):
         # Of all similarities within a class, those of a row to itself are no positives.
         positives = ((sums * all_sums).sum(1) * weights).sum() - (unit.square().sum(1) * weights[classes]).sum()
         others = torch.where(sizes[classes] > 1, others, 0)
-        return (others.sum() - positives / self.temperature) / len(unit)
+        return (others.sum() - positives / temperature) / len(unit)
 
 
 def class_sums(rows: Tensor, classes: Tensor, count: int) -> Tensor:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from sslfast.errors import UserError
 from sslfast.losses.distributed import gather_rows
-from sslfast.losses.inputs import at_least_float32, check_embeddings, check_gather, check_positive
+from sslfast.losses.inputs import check_gather, check_positive
+from sslfast.ops.checks import at_least_float32, check_embeddings
 
 
 class SwaVLoss(nn.Module):
@@ -80,14 +81,7 @@ class SwaVLoss(nn.Module):
             joined = scores if queue_outputs is None else torch.cat([scores, queue_outputs[i]])
             code = sinkhorn(joined, self.sinkhorn_iterations, self.sinkhorn_epsilon, self.sinkhorn_gather_distributed)
             codes.append(code[: len(scores)])
-        all_codes = torch.stack(codes).sum(0)
-        loss = all_codes.new_zeros(())
-        for v, scores in enumerate(crops):
-            predicted = torch.log_softmax(at_least_float32(scores) / self.temperature, dim=1)
-            # Every full-resolution crop but v itself: one cross entropy for all of them.
-            targets = all_codes - codes[v] if v < len(codes) else all_codes
-            loss = loss - (targets * predicted).sum(1).mean()
-        return loss / (len(codes) * (len(crops) - 1))
+        return swapped_prediction(codes, crops, self.temperature)
 
     @staticmethod
     def _check(high: Sequence[Tensor], crops: Sequence[Tensor], queue: Sequence[Tensor] | None) -> None:
@@ -105,9 +99,25 @@ class SwaVLoss(nn.Module):
                 f"SwaVLoss: {len(queue)} queue_outputs for {len(high)} high_resolution_outputs; give one for each"
             )
         for i, stored in enumerate(queue):
-            check_embeddings("SwaVLoss", {f"queue_outputs[{i}]": stored})
-            # Row 0 stands for all: the length of the queue is free.
-            check_embeddings("SwaVLoss", {names[i]: high[i][:1], f"queue_outputs[{i}]": stored[:1]})
+            check_embeddings("SwaVLoss", {names[i]: high[i], f"queue_outputs[{i}]": stored}, same_rows=False)
+
+
+def swapped_prediction(codes: Sequence[Tensor], scores: Sequence[Tensor], temperature: float) -> Tensor:
+    """Mean cross entropy of predicting each code from the scores of every other crop (equation 2).
+
+    Args:
+        codes: one (B, K) a crop, of the first crops; float32 or float64.
+        scores: one (B, K) a crop.
+        temperature: divides the scores; above 0.
+    """
+    all_codes = torch.stack(list(codes)).sum(0)
+    loss = all_codes.new_zeros(())
+    for v, crop in enumerate(scores):
+        predicted = torch.log_softmax(at_least_float32(crop) / temperature, dim=1)
+        # Every code but that of crop v itself: one cross entropy for all of them.
+        targets = all_codes - codes[v] if v < len(codes) else all_codes
+        loss = loss - (targets * predicted).sum(1).mean()
+    return loss / (len(codes) * (len(scores) - 1))
 
 
 @torch.no_grad()

@@ -8,7 +8,8 @@ from torch.nn import functional
 
 from sslfast.errors import UserError
 from sslfast.losses.distributed import gather_rows
-from sslfast.losses.inputs import at_least_float32, check_embeddings, check_gather
+from sslfast.losses.inputs import check_gather
+from sslfast.ops.checks import at_least_float32, check_embeddings
 
 
 class VICRegLoss(nn.Module):

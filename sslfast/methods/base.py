@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
 from sslfast.augment import MultiView, Views, ViewSpec, presets
 from sslfast.data.batch import ImageBatch
 from sslfast.models import Backbone
+
+# What torch's optimisers take: parameters, or groups of them as dictionaries with "params" and settings of their own.
+Parameters: TypeAlias = Iterable[nn.Parameter] | Iterable[Mapping[str, Any]]
 
 
 class Method(nn.Module):
@@ -39,9 +42,12 @@ class Method(nn.Module):
         multi_view: draws the views.
         evaluation_view: what the backbone sees after training: the plain view, normalised as in training.
         recipe: the paper's optimiser settings: keys of `sslfast.train.TrainConfig`, used unless the user sets them.
+        synchronised_batch_norm: whether batch norm takes its statistics from the batches of all ranks, on CUDA; on a
+            CPU, for which torch has no such thing, every rank has its own.
     """
 
     recipe: Mapping[str, Any] = {}
+    synchronised_batch_norm = False
 
     def __init__(self, backbone: Backbone, views: Sequence[ViewSpec], seed: int = 0) -> None:
         super().__init__()
@@ -66,8 +72,12 @@ class Method(nn.Module):
     def before_epoch(self, features: Tensor | None) -> None:
         """Called before an epoch: pseudo-labels from the data set's features (N, D), for methods that cluster."""
 
-    def players(self) -> dict[str, Iterable[nn.Parameter]]:
-        """Parameter groups by the optimiser that steps them; adversarial methods name two."""
+    def players(self) -> dict[str, Parameters]:
+        """Parameters by the optimiser that steps them; adversarial methods name two.
+
+        They may come in groups, as torch's optimisers take them: {"params": ..., "constant_learning_rate": True} is
+        left out of the schedule.
+        """
         return {"model": self.parameters()}
 
     def pictures(self, views: Views) -> dict[str, Tensor]:

@@ -39,6 +39,8 @@ class BYOL(Method):
         "warmup_epochs": 10,
     }
 
+    synchronised_batch_norm = True
+
     def __init__(
         self,
         backbone: Backbone,

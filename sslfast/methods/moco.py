@@ -20,7 +20,8 @@ class MoCo(Method):
     Version 2 has an MLP for the linear projection, blur in the views and another temperature.
 
     The recipe and the defaults up to 64 px are those of the authors' CIFAR-10 notebook (ResNet-18). For ImageNet
-    section 4 has batches of 256, learning rate 0.03, weight decay 1e-4 and 200 epochs.
+    section 4 has batches of 256, learning rate 0.03, weight decay 1e-4 and 200 epochs, in version 1 with the step
+    schedule and milestones 120 and 160.
 
     Args:
         backbone: the query encoder's.
@@ -87,7 +88,8 @@ class MoCo(Method):
         key = unit_rows(encode_shuffled(self.key_encoder, key_view))
         # The negatives are older than the batch: a key enters the queue after its own query.
         _, negatives = self.queue(key, update=self.training)
-        return {"loss": self.loss(query, key, negatives)}
+        loss, metrics = self.loss(query, key, negatives, metrics=True)
+        return {"loss": loss, **metrics._asdict()}
 
     def after_step(self, step: int, steps: int) -> None:
         self.key_encoder.update(step, steps)

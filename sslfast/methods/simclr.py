@@ -39,6 +39,8 @@ class SimCLR(Method):
         "warmup_epochs": 10,
     }
 
+    synchronised_batch_norm = True
+
     def __init__(
         self,
         backbone: Backbone,
@@ -59,4 +61,5 @@ class SimCLR(Method):
     def forward(self, views: Views) -> dict[str, Tensor]:
         # One pass over both views: their batch norm statistics are shared, as in the authors' code.
         projections = self.projector(self.backbone(torch.cat(views.tensors)))
-        return {"loss": self.loss(*projections.chunk(2))}
+        loss, metrics = self.loss(*projections.chunk(2), metrics=True)
+        return {"loss": loss, **metrics._asdict()}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from sslfast.augment import Views, presets
 from sslfast.losses import NegativeCosineSimilarity
-from sslfast.methods.base import Method
+from sslfast.methods.base import Method, Parameters
 from sslfast.models import Backbone, Predictor, Projector
 
 
@@ -18,7 +20,7 @@ class SimSiam(Method):
 
     The recipe is the CIFAR-10 one (appendix D: ResNet-18, learning rate 0.03 x batch / 256). For ImageNet section 3
     has a batch of 512, learning rate 0.05 x batch / 256, weight decay 1e-4 and 100 epochs. The predictor's learning
-    rate follows the schedule, too.
+    rate is constant (section 4.2: it adapts to the latest representations).
 
     Args:
         backbone: the encoder f without its projector.
@@ -39,6 +41,8 @@ class SimSiam(Method):
         "schedule": "cosine",
         "warmup_epochs": 0,
     }
+
+    synchronised_batch_norm = True
 
     def __init__(
         self,
@@ -62,3 +66,10 @@ class SimSiam(Method):
         # The stop-gradient: each projection is a constant where it is the target.
         first_target, second_target = (projection.detach() for projection in projections)
         return {"loss": (self.similarity(first, second_target) + self.similarity(second, first_target)) / 2}
+
+    def players(self) -> dict[str, Parameters]:
+        groups: list[dict[str, Any]] = [
+            {"params": [*self.backbone.parameters(), *self.projector.parameters()]},
+            {"params": list(self.predictor.parameters()), "constant_learning_rate": True},
+        ]
+        return {"model": groups}

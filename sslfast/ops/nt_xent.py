@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from typing import Any, Literal, NamedTuple, overload
 
 import torch
 from torch import Tensor
 
-from sslfast.errors import UserError
+from sslfast.ops.checks import at_least_float32, check_embeddings, check_temperature, tempered
 
 SHORTEST = 1e-12
-FLOATING = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
-def nt_xent(z0: Tensor, z1: Tensor, temperature: float = 0.5) -> Tensor:
+class ContrastMetrics(NamedTuple):
+    """How well a contrastive task is solved; scalars of the embeddings' precision, float32 at least, without gradient.
+
+    Attributes:
+        accuracy: share of the queries to which the positive is more similar than every negative, in [0, 1]. A tie,
+            within the rounding of a similarity, is not solved.
+        positive_similarity: mean cosine of query and positive.
+        negative_similarity: mean cosine of query and negative; NaN where there is no negative.
+    """
+
+    accuracy: Tensor
+    positive_similarity: Tensor
+    negative_similarity: Tensor
+
+
+@overload
+def nt_xent(z0: Tensor, z1: Tensor, temperature: float | Tensor = ..., metrics: Literal[False] = ...) -> Tensor: ...
+
+
+@overload
+def nt_xent(
+    z0: Tensor, z1: Tensor, temperature: float | Tensor = ..., *, metrics: bool
+) -> Tensor | tuple[Tensor, ContrastMetrics]: ...
+
+
+def nt_xent(
+    z0: Tensor, z1: Tensor, temperature: float | Tensor = 0.5, metrics: bool = False
+) -> Tensor | tuple[Tensor, ContrastMetrics]:
     """Normalised temperature-scaled cross entropy: every embedding finds its other view among all 2B embeddings.
 
     With u the 2B embeddings scaled to length 1, s(i, j) = u_i . u_j / temperature and p(i) the other view of i,
@@ -27,10 +52,13 @@ def nt_xent(z0: Tensor, z1: Tensor, temperature: float = 0.5) -> Tensor:
     Args:
         z0: (B, d) float32, float64, float16 or bfloat16, embeddings of the first view, of any length, d of 1 or more.
         z1: (B, d) same dtype and device, embeddings of the second view, in the same order.
-        temperature: above 0.
+        temperature: above 0; a tensor of one element is learnt. It is read on the host: keep it on the CPU, where a
+            GPU shall not be waited for.
+        metrics: also return how well the task is solved, from the same pass.
 
     Returns:
-        Scalar, float32 (float64 for float64 embeddings), differentiable by z0 and z1.
+        Scalar, float32 (float64 for float64 embeddings), differentiable by z0, z1 and the temperature; and
+        `ContrastMetrics` where asked for.
         A zero vector (no component above 1e-12) has similarity 0 to everything and gradient 0. A single pair has no
         negatives: loss 0, gradient 0. A NaN or infinite embedding makes the loss NaN.
 
@@ -40,40 +68,14 @@ def nt_xent(z0: Tensor, z1: Tensor, temperature: float = 0.5) -> Tensor:
 
     Source: Chen et al. 2020 (SimCLR), equation 1.
     """
-    check_pair(z0, z1, temperature)
-    unit = unit_rows(torch.cat([z0, z1]))
+    check_embeddings("nt_xent", {"z0": z0, "z1": z1})
+    number = check_temperature(temperature)
+    unit = tempered(unit_rows(torch.cat([z0, z1])), temperature, both_sides=True)
+    positives = pair_similarities(unit)
     own = torch.arange(len(unit), device=unit.device)
-    negatives = negatives_logsumexp(unit, None, torch.stack([own, own.roll(len(z0))], dim=1), temperature)
-    return contrast(pair_similarities(unit), negatives, temperature)
-
-
-def check_pair(z0: Tensor, z1: Tensor, temperature: float) -> None:
-    """Raises UserError unless z0 and z1 are two batches of embeddings that can be paired."""
-    for name, z in (("z0", z0), ("z1", z1)):
-        if z.dim() != 2:
-            raise UserError(f"nt_xent: {name} must be (B, d), got shape {tuple(z.shape)}; flatten it with .flatten(1)")
-        if z.dtype not in FLOATING:
-            raise UserError(f"nt_xent: {name} must be a float tensor, got {z.dtype}; convert it with .float()")
-    if z0.shape != z1.shape:
-        raise UserError(
-            f"nt_xent: z0 {tuple(z0.shape)} and z1 {tuple(z1.shape)} must have the same shape: "
-            "row b of both holds the two views of image b"
-        )
-    if z0.dtype != z1.dtype:
-        raise UserError(f"nt_xent: z0 is {z0.dtype} and z1 is {z1.dtype}; convert one, for example z1.to(z0.dtype)")
-    if z0.device != z1.device:
-        raise UserError(f"nt_xent: z0 is on {z0.device} and z1 on {z1.device}; move both to one with .to(device)")
-    if z0.shape[0] == 0 or z0.shape[1] == 0:
-        raise UserError(f"nt_xent: the batch is empty, shape {tuple(z0.shape)}; give at least one pair of embeddings")
-    check_temperature(temperature)
-
-
-def check_temperature(temperature: float) -> None:
-    """Raises UserError unless logits can be divided by `temperature`."""
-    if not (math.isfinite(temperature) and temperature >= 1e-8):
-        raise UserError(
-            f"temperature is {temperature!r}; it must be a number above 0 (at least 1e-8), usually 0.05 to 1"
-        )
+    excluded = torch.stack([own, own.roll(len(z0))], dim=1)
+    negatives, found = negatives_and_metrics(unit, None, excluded, positives, number, metrics)
+    return with_metrics(contrast(positives, negatives, number), found)
 
 
 def unit_rows(z: Tensor) -> Tensor:
@@ -82,7 +84,7 @@ def unit_rows(z: Tensor) -> Tensor:
     Dividing by the largest component first keeps the squares of the norm in range. It is a constant for the gradient,
     because the result does not depend on it.
     """
-    z = z.float() if z.dtype in (torch.float16, torch.bfloat16) else z
+    z = at_least_float32(z)
     largest = z.detach().abs().amax(1, keepdim=True)
     scaled = z * torch.where(largest <= SHORTEST, torch.zeros_like(largest), 1 / largest)
     return scaled / torch.linalg.vector_norm(scaled, dim=1, keepdim=True).clamp_min(0.5)  # 1 or more, or 0
@@ -111,7 +113,27 @@ def negatives_logsumexp(queries: Tensor, keys: Tensor | None, excluded: Tensor, 
         RuntimeError: a wrong dtype, shape or device, or a temperature that is not above 0.
     """
     keys = None if keys is None else keys.contiguous()
-    return torch.ops.sslfast.nt_xent_forward(queries.contiguous(), keys, excluded.contiguous(), temperature)
+    return torch.ops.sslfast.nt_xent_forward(queries.contiguous(), keys, excluded.contiguous(), temperature, False)[0]
+
+
+def negatives_logsumexp_and_largest(
+    queries: Tensor, keys: Tensor | None, excluded: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """`negatives_logsumexp`, and the highest similarity among each query's negatives, in one pass.
+
+    Args:
+        queries, keys, excluded, temperature: as of `negatives_logsumexp`.
+
+    Returns:
+        (N,) log-sum-exp, as of `negatives_logsumexp`.
+        (N,) highest similarity queries[i] . keys[j], not divided by the temperature and not differentiable; NaN is
+        passed over, -inf for a row without negatives.
+
+    Raises:
+        RuntimeError: as of `negatives_logsumexp`.
+    """
+    keys = None if keys is None else keys.contiguous()
+    return torch.ops.sslfast.nt_xent_forward(queries.contiguous(), keys, excluded.contiguous(), temperature, True)
 
 
 def contrast(positives: Tensor, negatives: Tensor, temperature: float) -> Tensor:
@@ -127,9 +149,46 @@ def contrast(positives: Tensor, negatives: Tensor, temperature: float) -> Tensor
     return torch.logaddexp(negatives - positives / temperature, torch.zeros_like(negatives)).mean()
 
 
+def negatives_and_metrics(
+    queries: Tensor, keys: Tensor | None, excluded: Tensor, positives: Tensor, temperature: float, metrics: bool
+) -> tuple[Tensor, ContrastMetrics | None]:
+    """`negatives_logsumexp` of rows of length 1, and where `metrics` asks for them those of finding the positives.
+
+    Args:
+        queries, keys, excluded, temperature: as of `negatives_logsumexp`; a row excludes no column twice.
+        positives: (N,) similarity of each query to its positive.
+        metrics: whether to compute them.
+    """
+    if not metrics:
+        return negatives_logsumexp(queries, keys, excluded, temperature), None
+    negatives, largest = negatives_logsumexp_and_largest(queries, keys, excluded, temperature)
+    with torch.no_grad():
+        keys = queries if keys is None else keys
+        rounding = 16 * torch.finfo(queries.dtype).eps
+        accuracy = (positives > largest + rounding).to(queries.dtype).mean()
+        # The sum over all pairs is a product of two sums; what is excluded is taken out again.
+        total = (queries.sum(0) * keys.sum(0)).sum()
+        pairs = len(queries) * torch.full_like(total, len(keys))
+        for column in excluded.unbind(1):
+            inside = (column >= 0) & (column < len(keys))
+            similarities = (queries * keys[column.clamp(0, len(keys) - 1)]).sum(1)
+            total = total - torch.where(inside, similarities, 0).sum()
+            pairs = pairs - inside.sum()
+        mean = torch.where(pairs > 0, total / pairs, torch.nan)
+        return negatives, ContrastMetrics(accuracy, positives.mean(), mean)
+
+
+def with_metrics(loss: Tensor, metrics: ContrastMetrics | None) -> Tensor | tuple[Tensor, ContrastMetrics]:
+    """The loss, with its metrics where there are some."""
+    return loss if metrics is None else (loss, metrics)
+
+
 @torch.library.register_fake("sslfast::nt_xent_forward")
-def _(queries: Tensor, keys: Tensor | None, excluded: Tensor, temperature: float) -> Tensor:
-    return queries.new_empty((queries.shape[0],))
+def _(
+    queries: Tensor, keys: Tensor | None, excluded: Tensor, temperature: float, largest: bool
+) -> tuple[Tensor, Tensor]:
+    rows = queries.shape[0]
+    return queries.new_empty((rows,)), queries.new_empty((rows if largest else 0,))
 
 
 @torch.library.register_fake("sslfast::nt_xent_backward")
@@ -146,18 +205,20 @@ def _(
     return queries.new_empty(queries.shape), queries.new_empty((key_rows, queries.shape[1]))
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    queries, keys, excluded, ctx.temperature = inputs
-    ctx.save_for_backward(queries, keys, excluded, output)
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    queries, keys, excluded, ctx.temperature, _ = inputs
+    lse, largest = output
+    ctx.mark_non_differentiable(largest)
+    ctx.save_for_backward(queries, keys, excluded, lse)
 
 
-def _backward(ctx: Any, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad_lse: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
     queries, keys, excluded, lse = ctx.saved_tensors
     keys_gradient = keys is not None and ctx.needs_input_grad[1]
     grad_queries, grad_keys = torch.ops.sslfast.nt_xent_backward(
         grad_lse.contiguous(), queries, keys, excluded, lse, ctx.temperature, keys_gradient
     )
-    return grad_queries, grad_keys if keys_gradient else None, None, None
+    return grad_queries, grad_keys if keys_gradient else None, None, None, None
 
 
 torch.library.register_autograd("sslfast::nt_xent_forward", _backward, setup_context=_setup)

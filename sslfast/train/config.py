@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -37,6 +38,7 @@ DEFAULTS: dict[str, Any] = {
     "momentum": 0.9,
     "weight_decay": 5e-4,
     "schedule": "cosine",
+    "milestones": [],
     "warmup_epochs": 0.0,
     "accumulate": 1,
     "clip_norm": 0.0,
@@ -79,8 +81,9 @@ class TrainConfig:
         learning_rate: highest learning rate, used as given at any batch size; 0.06.
         momentum: of sgd and lars; 0.9.
         weight_decay: of everything but biases and normalisation; 5e-4.
-        schedule: cosine (to zero), exponential (divide by 10 after every epoch), plateau (divide by 10 when 5 epochs
-            did not lower the loss) or constant; cosine.
+        schedule: cosine (to zero), exponential (divide by 10 after every epoch), step (divide by 10 at every
+            milestone), plateau (divide by 10 when 5 epochs did not lower the loss) or constant; cosine.
+        milestones: epochs, in ascending order, after which the step schedule divides the learning rate; none.
         warmup_epochs: epochs of linear warm-up, per step, of any schedule but plateau; 0. A recipe's own is cut to a
             tenth of the epochs.
         clip_norm: largest norm of the gradient; 0, no clipping.
@@ -114,7 +117,8 @@ class TrainConfig:
     learning_rate: float = LATER
     momentum: float = LATER
     weight_decay: float = LATER
-    schedule: Literal["cosine", "exponential", "plateau", "constant"] = LATER
+    schedule: Literal["cosine", "exponential", "step", "plateau", "constant"] = LATER
+    milestones: list[float] = LATER
     warmup_epochs: float = LATER
     clip_norm: float = LATER
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = LATER
@@ -243,10 +247,24 @@ def _checked(config: TrainConfig) -> TrainConfig:
         raise UserError(f"seed is {config.seed}; it must be less than 2^31")
     if config.warmup_epochs and config.schedule == "plateau":
         raise UserError(
-            "warmup_epochs needs a cosine or constant schedule; plateau follows the loss from the first step"
+            "warmup_epochs needs any schedule but plateau, which follows the loss from the first step"
         )
+    _check_milestones(config)
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("device is 'cuda' and torch finds no CUDA device; use --device cpu, or check `sslfast info`")
     if config.precision == "16-mixed" and accelerator(config) == "cpu":
         raise UserError("precision 16-mixed needs CUDA; on a CPU use 32-true or bf16-mixed")
     return config
+
+
+def _check_milestones(config: TrainConfig) -> None:
+    numbers = config.milestones
+    if not isinstance(numbers, list) or any(isinstance(x, bool) or not isinstance(x, (int, float)) for x in numbers):
+        raise UserError(f"milestones is {numbers!r}; give a list of epochs, for example [120, 160]")
+    if bool(numbers) != (config.schedule == "step"):
+        raise UserError(
+            f"milestones is {numbers} and schedule is {config.schedule!r}; the step schedule needs milestones, for "
+            "example [120, 160], and the others have none"
+        )
+    if any(not low < high < config.epochs for low, high in pairwise([0, *numbers])):
+        raise UserError(f"milestones is {numbers}; they must ascend, between 0 and the {config.epochs} epochs")

@@ -19,6 +19,7 @@ from sslfast import __version__
 from sslfast.data import ImageBatch, Loader
 from sslfast.errors import TrainingError, UserError
 from sslfast.methods import Method
+from sslfast.train.batch_norm import synchronise_batch_norm
 from sslfast.train.checkpoint import (
     CHECKPOINT_FILE,
     last_good,
@@ -83,6 +84,7 @@ class Loop:
         if config.channels_last:
             method.to(memory_format=torch.channels_last)  # type: ignore[call-overload, unused-ignore]
             method.multi_view.channels_last = True
+        synchronise_batch_norm(method, fabric.device.type, fabric.world_size)
         if config.compile:
             method.compile()
         # One optimiser a player: both sides of an adversarial method step on the same backward pass.

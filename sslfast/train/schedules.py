@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
@@ -10,11 +11,13 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 from sslfast.train.config import TrainConfig
 
 PLATEAU_EPOCHS = 5
-PLATEAU_FACTOR = 0.1
+DROP = 0.1  # factor of the learning rate at a milestone or on a plateau
 
 
 class Schedule:
     """The learning rate of one optimiser: per epoch for plateau, per step for all others.
+
+    A parameter group with "constant_learning_rate" keeps its own from the first step to the last.
 
     Args:
         config: a resolved configuration.
@@ -27,17 +30,25 @@ class Schedule:
         steps = config.epochs * steps_per_epoch
         self._per_epoch: ReduceLROnPlateau | None = None
         self._per_step: LambdaLR | None = None
+        constant = [group.get("constant_learning_rate", False) for group in optimizer.param_groups]
         if config.schedule == "plateau":
             # torch lowers the rate at the epoch after `patience` ones without improvement.
             self._per_epoch = ReduceLROnPlateau(
-                optimizer, factor=PLATEAU_FACTOR, patience=PLATEAU_EPOCHS - 1, threshold=0.0
+                optimizer,
+                factor=DROP,
+                patience=PLATEAU_EPOCHS - 1,
+                threshold=0.0,
+                min_lr=[config.learning_rate if fixed else 0.0 for fixed in constant],
             )
-        elif config.schedule == "cosine":
-            self._per_step = LambdaLR(optimizer, lambda step: cosine(step, steps, warmup))
-        elif config.schedule == "exponential":
-            self._per_step = LambdaLR(optimizer, lambda step: exponential(step, steps_per_epoch, warmup))
-        else:
-            self._per_step = LambdaLR(optimizer, lambda step: linear_warmup(step, warmup))
+            return
+        factors: dict[str, Callable[[int], float]] = {
+            "cosine": lambda step: cosine(step, steps, warmup),
+            "step": lambda step: drops(step, [round(epoch * steps_per_epoch) for epoch in config.milestones], warmup),
+            "exponential": lambda step: exponential(step, steps_per_epoch, warmup),
+            "constant": lambda step: linear_warmup(step, warmup),
+        }
+        factor = factors[config.schedule]
+        self._per_step = LambdaLR(optimizer, [(lambda step: 1.0) if fixed else factor for fixed in constant])
 
     def after_step(self) -> None:
         """Moves on by one optimiser step."""
@@ -67,6 +78,11 @@ def linear_warmup(step: int, warmup: int) -> float:
     return min(1.0, (step + 1) / warmup) if warmup else 1.0
 
 
+def drops(step: int, milestones: Sequence[int], warmup: int = 0) -> float:
+    """Factor of the learning rate at `step`: linear warm-up, then a tenth from each of the milestones on, in steps."""
+    return linear_warmup(step, warmup) * DROP ** sum(step >= milestone for milestone in milestones)
+
+
 def cosine(step: int, steps: int, warmup: int = 0) -> float:
     """Factor of the learning rate at `step` of `steps`: linear warm-up, then half a cosine to 0 (SGDR 2017, eq. 5)."""
     if step < warmup:
@@ -76,4 +92,4 @@ def cosine(step: int, steps: int, warmup: int = 0) -> float:
 
 def exponential(step: int, steps_per_epoch: int, warmup: int = 0) -> float:
     """Factor of the learning rate at `step`: linear warm-up, and a tenth of it after every epoch."""
-    return linear_warmup(step, warmup) * PLATEAU_FACTOR ** (step // steps_per_epoch)
+    return linear_warmup(step, warmup) * DROP ** (step // steps_per_epoch)

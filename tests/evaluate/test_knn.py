@@ -1,4 +1,4 @@
-"""kNN against a plain version that compares every pair; its memory; its limits."""
+"""The kNN protocol against a plain version that compares every pair; its limits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 from torch.nn import functional
 
 from sslfast.errors import UserError
-from sslfast.evaluate import knn
 from sslfast.evaluate.knn import evaluate_knn
 
 
@@ -55,23 +54,6 @@ def test_agrees_with_all_pairs_whatever_the_tile(with_features, k, temperature, 
     assert (scores.top1, scores.top5) == pytest.approx(tuple(expected))
     assert 100 / classes + 5 < scores.top1 < 100  # neither trivial nor perfect: the comparison can fail
     assert (scores.top5 == 100) == (classes <= 5)
-
-
-def test_the_tile_bounds_every_similarity_matrix(with_features, monkeypatch):
-    train, test = clustered(3000, 10, 4, seed=0), clustered(2500, 10, 4, seed=1)
-    encoder = with_features(train, test, 10)
-    sizes = []
-    topk = torch.Tensor.topk
-
-    def watched(tensor, k):
-        sizes.append(tensor.numel() * tensor.element_size())
-        return topk(tensor, k)
-
-    monkeypatch.setattr(torch.Tensor, "topk", watched)
-    evaluate_knn(encoder, torch.arange(3000), neighbours=5, tile_bytes=2**18)
-    assert max(sizes) <= 2**18
-    assert len(sizes) >= 2 * 2500 * 3000 * 4 // 2**18  # a tile is searched, then merged with the best so far
-    assert knn.QUERIES < 2500  # the queries were split, too
 
 
 def test_votes_do_not_overflow_at_a_low_temperature(with_features):

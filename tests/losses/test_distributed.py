@@ -1,5 +1,6 @@
-"""gather_distributed: two processes against one that holds the whole batch."""
+"""gather_distributed: two and four processes against one that holds the whole batch."""
 
+import importlib.util
 import os
 import warnings
 
@@ -9,10 +10,11 @@ from losses.common import assert_equal, value_and_gradients
 from torch import distributed, multiprocessing
 
 from sslfast import losses
+from sslfast.compat import solo
 from sslfast.errors import UserError
 from sslfast.losses.distributed import gather_rows
 
-RANKS, BATCH, DEPTH, TEMPERATURE = 2, 11, 6, 0.2
+BATCH, DEPTH, TEMPERATURE = 11, 6, 0.2
 
 
 def projections(rank):
@@ -21,7 +23,7 @@ def projections(rank):
 
 
 def labels(rank):
-    """Some classes on both ranks, some on one."""
+    """Some classes on several ranks, some on one."""
     return (torch.arange(BATCH) % 5 + 2 * rank) * 10
 
 
@@ -54,80 +56,140 @@ def like_one_process(gather, labels):
     found["SupConLoss"] = lambda out0, out1: supcon(torch.stack([out0, out1], 1), labels)
     found["SupConLoss without labels"] = lambda out0, out1: supcon(torch.stack([out0, out1], 1))
     found["InfoNCELoss"] = info_nce
+    found["InfoNCELoss symmetric"] = losses.InfoNCELoss(TEMPERATURE, gather, symmetric=True)
+    found["solo simclr"] = lambda *out: solo.simclr_loss_func(torch.cat(out), labels.repeat(2), TEMPERATURE)
+    found["solo nnclr"] = lambda nn, p: solo.nnclr_loss_func(nn, p, TEMPERATURE)
+    found["solo vicreg"] = solo.vicreg_loss_func
     return found
+
+
+def with_metrics(gather, temperature):
+    """Losses with their metrics by name, which together equal one process."""
+    return {
+        "NTXentLoss": losses.NTXentLoss(temperature, gather_distributed=gather),
+        "DCLLoss": losses.DCLLoss(temperature, gather_distributed=gather),
+        "InfoNCELoss": losses.InfoNCELoss(temperature, gather),
+        "InfoNCELoss symmetric": losses.InfoNCELoss(temperature, gather, symmetric=True),
+    }
+
+
+def temperature_and_metrics(gather, out0, out1):
+    """Gradient by the temperature, then the metrics, by name."""
+    found = {}
+    for name in with_metrics(gather, TEMPERATURE):
+        temperature = torch.tensor(TEMPERATURE, dtype=out0.dtype, requires_grad=True)
+        loss, metrics = with_metrics(gather, temperature)[name](out0, out1, metrics=True)
+        loss.backward()
+        found[name] = [temperature.grad, *metrics]
+    return found
+
+
+def largest_saved(loss, *tensors):
+    """Elements of the largest tensor that the graph of a loss keeps."""
+    sizes = []
+
+    def pack(tensor):
+        sizes.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss(*(tensor.clone().requires_grad_() for tensor in tensors)).backward()
+    return max(sizes)
 
 
 def every_loss(rank):
     """Value and gradients by name, of this rank."""
     found = in_lightly(losses, True) | like_one_process(True, labels(rank))
-    try:
+    if distributed.get_world_size() == 2 and importlib.util.find_spec("lightly"):
         import lightly.loss
-    except ImportError:
-        pass
-    else:
+
         found |= {f"lightly {name}": loss for name, loss in in_lightly(lightly.loss, True).items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # lightly copies a tensor the way torch advises against
         return {name: value_and_gradients(loss, *projections(rank)) for name, loss in found.items()}
 
 
-def work(rank, folder):
+def work(rank, folder, ranks):
     torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=RANKS)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=ranks)
     results = every_loss(rank)
+    results["temperature"] = temperature_and_metrics(True, *projections(rank))
+    results["saved"] = largest_saved(losses.NTXentLoss(TEMPERATURE, gather_distributed=True), *projections(rank))
     bank = losses.NTXentLoss(TEMPERATURE, memory_bank_size=(50, DEPTH), gather_distributed=True)
     bank(*(out.requires_grad_() for out in projections(rank)))
-    results["bank"] = bank.memory_bank.bank[: RANKS * BATCH]
+    results["bank"] = bank.memory_bank.bank[: ranks * BATCH]
     rows = torch.full((2, 1), float(rank), requires_grad=True)
     gathered = gather_rows(rows)
-    (gathered * torch.arange(4.0)[:, None] * (rank + 1)).sum().backward()
+    (gathered * torch.arange(2.0 * ranks)[:, None] * (rank + 1)).sum().backward()
     results["gather"] = (gathered.detach().flatten(), rows.grad.flatten())
     torch.save(results, f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
+@pytest.fixture(scope="module", params=[2, 4])
+def results(tmp_path_factory, request):
+    """What every rank found."""
     if not distributed.is_available() or not distributed.is_gloo_available():
         pytest.skip("this torch has no gloo")
     folder = tmp_path_factory.mktemp("ranks")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    multiprocessing.spawn(work, (str(folder),), nprocs=RANKS)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(RANKS)]
+    multiprocessing.spawn(work, (str(folder), request.param), nprocs=request.param)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(request.param)]
+
+
+def whole_batch(ranks):
+    return [torch.cat(parts).double() for parts in zip(*map(projections, range(ranks)), strict=True)]
 
 
 @pytest.mark.parametrize("name", like_one_process(False, None))
 def test_equals_one_process(results, name):
     """The mean of the ranks' losses is the loss of the whole batch, and DistributedDataParallel's average of gradients
     makes up for the factor of the number of ranks."""
-    ranks = range(RANKS)
-    whole_loss = like_one_process(False, torch.cat([labels(rank) for rank in ranks]))[name]
-    batch = [torch.cat(parts).double() for parts in zip(*map(projections, ranks), strict=True)]
-    value, *gradients = value_and_gradients(whole_loss, *batch)
-    assert_equal([sum(result[name][0] for result in results) / RANKS], [value])
+    ranks = len(results)
+    whole_loss = like_one_process(False, torch.cat([labels(rank) for rank in range(ranks)]))[name]
+    value, *gradients = value_and_gradients(whole_loss, *whole_batch(ranks))
+    assert_equal([sum(result[name][0] for result in results) / ranks], [value])
     for rank, result in enumerate(results):
         mine = slice(rank * BATCH, (rank + 1) * BATCH)
-        assert_equal([grad / RANKS for grad in result[name][1:]], [grad[mine] for grad in gradients])
+        assert_equal([grad / ranks for grad in result[name][1:]], [grad[mine] for grad in gradients])
+
+
+@pytest.mark.parametrize("name", with_metrics(False, TEMPERATURE))
+def test_temperature_and_metrics_equal_one_process(results, name):
+    """The mean over the ranks is that of the whole batch."""
+    wanted = temperature_and_metrics(False, *whole_batch(len(results)))[name]
+    found = [torch.stack(parts).mean() for parts in zip(*(r["temperature"][name] for r in results), strict=True)]
+    assert_equal(found, wanted)
+
+
+def test_no_rank_keeps_a_matrix_of_similarities(results):
+    rows = 2 * BATCH * len(results)
+    for result in results:
+        assert result["saved"] <= rows * DEPTH < 2 * BATCH * rows
 
 
 @pytest.mark.parametrize("name", in_lightly(losses, False))
 def test_equals_lightly(results, name):
     pytest.importorskip("lightly")
+    if len(results) > 2:
+        pytest.skip("compared with two ranks")
     for result in results:
         assert_equal(result[name], result[f"lightly {name}"])
 
 
 def test_memory_bank_holds_all_ranks(results):
-    stored = torch.cat([torch.nn.functional.normalize(projections(rank)[1], dim=1) for rank in range(RANKS)])
+    batches = [torch.nn.functional.normalize(projections(rank)[1], dim=1) for rank in range(len(results))]
+    stored = torch.cat(batches)
     for result in results:
         torch.testing.assert_close(result["bank"], stored)
 
 
 def test_gather_rows_sums_gradients(results):
+    factors = sum(rank + 1 for rank in range(len(results)))  # rank r sends r + 1 times the number of the row
     for rank, result in enumerate(results):
         gathered, grad = result["gather"]
-        assert gathered.tolist() == [0, 0, 1, 1]
-        assert grad.tolist() == [6 * rank, 6 * rank + 3]  # row k gets k from rank 0 and 2 k from rank 1
+        assert gathered.tolist() == [rank for rank in range(len(results)) for _ in range(2)]
+        assert grad.tolist() == [factors * 2 * rank, factors * (2 * rank + 1)]
 
 
 @pytest.mark.parametrize(

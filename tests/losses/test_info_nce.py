@@ -61,7 +61,7 @@ def test_gradients_in_float64():
     [
         (torch.ones(2, 4), None, "same shape"),
         (torch.ones(3, 4).double(), None, "float64"),
-        (torch.ones(3, 4), torch.ones(7, 5), "same second dimension"),
+        (torch.ones(3, 4), torch.ones(7, 5), "from the second dimension on"),
         (torch.ones(3, 4), torch.ones(7, 4).half(), "float16"),
         (torch.ones(3, 4), torch.ones(0, 4), "negatives is empty"),
         (torch.ones(3, 4), torch.ones(3, 7, 4), "2 dimensions"),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sslfast.errors import UserError
-from sslfast.losses import MemoryBankModule
+from sslfast.losses import MemoryBankModule, NNMemoryBankModule
 
 
 def rows(*values):
@@ -50,3 +50,37 @@ def test_size_zero_is_off(size):
 def test_other_dimension():
     with pytest.raises(UserError, match=r"\(4, 2\)"):
         MemoryBankModule((4, 3))(torch.ones(1, 2))
+
+
+def test_neighbours_equal_lightly():
+    theirs_class = pytest.importorskip("lightly.models.modules").NNMemoryBankModule
+    torch.manual_seed(0)
+    theirs = theirs_class((50, 6))
+    torch.manual_seed(0)
+    ours = NNMemoryBankModule((50, 6))
+    for seed in range(6):
+        output = 3 * torch.randn(19, 6, generator=torch.Generator().manual_seed(seed))
+        for update in (False, True):
+            torch.testing.assert_close(ours(output, update=update), theirs(output, update=update))
+        torch.testing.assert_close(ours.bank, theirs.bank)
+
+
+def test_neighbours_are_the_nearest_by_cosine():
+    bank = NNMemoryBankModule((4, 2))
+    bank.bank.copy_(torch.tensor([[10.0, 10], [0, 1], [-1, 0], [0, 1]]))
+    output = torch.tensor([[2.0, 2.1], [0.1, 5], [-3, 1], [0, 0]], requires_grad=True)
+    found = bank(output)
+    assert found.tolist() == [[10, 10], [0, 1], [-1, 0], [10, 10]] and not found.requires_grad
+    assert torch.equal(bank(output.detach().bfloat16(), update=True), found)
+    torch.testing.assert_close(bank.bank, output.detach().bfloat16().float())
+
+
+@pytest.mark.parametrize("size", [0, (0, 3)])
+def test_neighbours_need_a_bank(size):
+    with pytest.raises(UserError, match="at least 1 entry"):
+        NNMemoryBankModule(size)
+
+
+def test_neighbours_of_another_dimension():
+    with pytest.raises(UserError, match=r"\(4, 2\)"):
+        NNMemoryBankModule((4, 3))(torch.ones(1, 2))

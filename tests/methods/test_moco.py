@@ -171,3 +171,11 @@ def test_two_ranks_share_queue_and_key_encoder(tmp_path: Path) -> None:
             assert torch.equal(value, second["state"][name]), name
     stored = torch.cat([keys for step in range(2) for keys in (first["keys"][step], second["keys"][step])])
     torch.testing.assert_close(first["state"]["queue.bank"], stored)
+
+
+def test_metrics_are_logged(blobs: ImageBatch) -> None:
+    method = moco()
+    output = method(method.views(blobs))
+    assert list(output) == ["loss", "accuracy", "positive_similarity", "negative_similarity"]
+    assert output["loss"].requires_grad and not output["accuracy"].requires_grad
+    assert 0 <= output["accuracy"] <= 1 and output["positive_similarity"] <= 1

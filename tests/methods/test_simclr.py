@@ -83,3 +83,11 @@ def test_a_few_steps_lower_the_loss(batch: ImageBatch) -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.6 * losses[0]
+
+
+def test_metrics_are_logged(blobs: ImageBatch) -> None:
+    method = build("simclr", backbone="resnet10_narrow")
+    output = method(method.views(blobs))
+    assert list(output) == ["loss", "accuracy", "positive_similarity", "negative_similarity"]
+    assert output["loss"].requires_grad and not output["accuracy"].requires_grad
+    assert 0 <= output["accuracy"] <= 1 and output["positive_similarity"] <= 1

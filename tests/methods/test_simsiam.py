@@ -58,6 +58,15 @@ def test_loss_is_symmetric_in_the_views(blobs: ImageBatch) -> None:
     torch.testing.assert_close(method(views)["loss"], method(swapped)["loss"])
 
 
+def test_the_predictor_s_learning_rate_is_constant() -> None:
+    method = simsiam()
+    encoder, predictor = method.players()["model"]
+    assert predictor["constant_learning_rate"] and "constant_learning_rate" not in encoder
+    assert list(map(id, predictor["params"])) == list(map(id, method.predictor.parameters()))
+    everything = {id(parameter) for group in (encoder, predictor) for parameter in group["params"]}
+    assert everything == set(map(id, method.parameters()))
+
+
 @pytest.mark.parametrize(("image_size", "layers"), [(32, 2), (96, 3)])
 def test_the_heads_are_the_paper_s(image_size: int, layers: int) -> None:
     method = build("simsiam", backbone="resnet10_narrow", image_size=image_size)

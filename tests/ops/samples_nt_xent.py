@@ -3,7 +3,7 @@
 import torch
 from contract import Contract, Sample
 
-from sslfast.ops.reference.nt_xent import negatives_logsumexp, unit_rows
+from sslfast.ops.reference.nt_xent import negatives_logsumexp, negatives_logsumexp_and_largest, unit_rows
 
 
 def inputs(rows, columns, depth, temperature, dtype, generator):
@@ -32,17 +32,18 @@ SHAPES = [
 
 def forward_samples():
     generator = torch.Generator().manual_seed(0)
-    return [
-        Sample(name, inputs(rows, columns, depth, temperature, dtype, generator), small)
+    samples = [
+        Sample(name, (*inputs(rows, columns, depth, temperature, dtype, generator), True), small)
         for name, rows, columns, depth, temperature, dtype, small in SHAPES
     ]
+    return [*samples, Sample("without_largest", (*inputs(6, 0, 4, 0.5, torch.float32, generator), False))]
 
 
 def backward_samples():
     generator = torch.Generator().manual_seed(1)
     out = []
     for sample in forward_samples():
-        queries, keys, excluded, temperature = sample.args
+        queries, keys, excluded, temperature, _ = sample.args
         lse = negatives_logsumexp(queries, keys, excluded, temperature)
         grad = torch.rand(len(queries), generator=generator, dtype=queries.dtype) / len(queries)
         for keys_gradient in (False, True) if keys is not None else (False,):
@@ -51,9 +52,10 @@ def backward_samples():
     return out
 
 
-def forward_reference(queries, keys, excluded, temperature):
+def forward_reference(queries, keys, excluded, temperature, largest):
     keys = None if keys is None else keys.double()
-    return negatives_logsumexp(queries.double(), keys, excluded, temperature)
+    lse, similarity = negatives_logsumexp_and_largest(queries.double(), keys, excluded, temperature)
+    return lse, similarity if largest else similarity[:0]
 
 
 def backward_reference(grad_lse, queries, keys, excluded, lse, temperature, keys_gradient):

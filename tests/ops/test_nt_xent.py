@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from sslfast.errors import UserError
 from sslfast.ops import nt_xent
-from sslfast.ops.nt_xent import negatives_logsumexp, unit_rows
+from sslfast.ops.nt_xent import negatives_logsumexp, negatives_logsumexp_and_largest, unit_rows
 from sslfast.ops.reference import nt_xent as reference
 
 
@@ -59,17 +59,26 @@ def test_larger_than_one_block_of_rows():
     assert_matches(*pair(1100, 24), 0.1)
 
 
+@pytest.mark.parametrize("temperature", [0.01, 0.05, 1.0, 10.0])
+@pytest.mark.parametrize("depth", [1, 3, 128, 1024])
+@pytest.mark.parametrize("batch", [1, 3, 40, 260])
+def test_grid(batch, depth, temperature):
+    assert_matches(*pair(batch, depth, seed=7), temperature)
+
+
+@pytest.mark.parametrize(("batch", "depth"), [(6200, 3), (2500, 1024)])
 @pytest.mark.parametrize("temperature", [0.2, 0.02])
-def test_more_rows_than_64_small_blocks(temperature):
+def test_large_batches(batch, depth, temperature):
     """Blocks grow with the batch; a few rows are compared, because the whole matrix is large."""
     torch.manual_seed(0)
-    units = unit_rows(pair(6200, 3)[0].repeat(2, 1) + 0.1 * torch.randn(12400, 3)).requires_grad_()
+    units = unit_rows(pair(batch, depth)[0].repeat(2, 1) + 0.1 * torch.randn(2 * batch, depth)).requires_grad_()
     own = torch.arange(len(units))
-    excluded = torch.stack([own, own.roll(6200)], 1)
+    excluded = torch.stack([own, own.roll(batch)], 1)
     lse = negatives_logsumexp(units, None, excluded, temperature)
     weights = torch.rand(len(units))
     (grad,) = torch.autograd.grad(lse, units, weights)
-    rows = torch.cat([torch.arange(0, 12400, 397), torch.tensor([383, 384, 6199, 6200, 12287, 12288, 12399])])
+    edges = torch.tensor([383, 384, batch - 1, batch, 2 * batch - 112, 2 * batch - 111, 2 * batch - 1])
+    rows = torch.cat([torch.arange(0, 2 * batch, batch // 16), edges])
     logits = units.detach().double()[rows] @ units.detach().double().T / temperature
     logits.scatter_(1, excluded[rows], -torch.inf)
     torch.testing.assert_close(lse.detach()[rows].double(), logits.logsumexp(1), rtol=1e-6, atol=1e-5)
@@ -192,6 +201,33 @@ def test_all_columns_excluded():
             assert grad.eq(0).all()
 
 
+@pytest.mark.parametrize("temperature", [0.5, 0.01])
+@pytest.mark.parametrize("own_keys", [True, False])
+def test_largest_similarity(own_keys, temperature):
+    """Of the negatives alone, beside the same log-sum-exp; a row without negatives has none."""
+    z = unit_rows(pair(300, 20)[0])
+    own = torch.arange(300)
+    excluded = torch.stack([own, own.roll(150)], 1)
+    queries, keys = (z, None) if own_keys else (z[:70], z)
+    excluded = excluded[: len(queries)]
+    lse, largest = negatives_logsumexp_and_largest(queries.requires_grad_(), keys, excluded, temperature)
+    similarity = (queries @ z.T).detach().scatter(1, excluded, -torch.inf)
+    torch.testing.assert_close(largest, similarity.amax(1), rtol=0, atol=1e-6)
+    assert torch.equal(lse, negatives_logsumexp(queries, keys, excluded, temperature))
+    assert lse.requires_grad and not largest.requires_grad
+    _, nothing = negatives_logsumexp_and_largest(queries[:2], z[:2], torch.tensor([[0, 1]] * 2), temperature)
+    assert nothing.eq(-torch.inf).all()
+
+
+def test_largest_similarity_passes_over_nan():
+    z = unit_rows(pair(4, 3)[0])
+    z[3] = torch.nan
+    _, largest = negatives_logsumexp_and_largest(z, None, torch.arange(4)[:, None], 0.5)
+    similarity = (z[:3] @ z[:3].T).fill_diagonal_(-torch.inf)
+    torch.testing.assert_close(largest[:3], similarity.amax(1))
+    assert largest[3] == -torch.inf
+
+
 def test_layouts():
     z0, z1 = pair(21, 19)
     expected = value_and_gradients(nt_xent, z0, z1, 0.3)
@@ -274,7 +310,7 @@ def test_memory_at_a_large_batch():
         (torch.ones(3, 4), torch.ones(3, 5), 0.5, "same shape"),
         (torch.ones(3, 4), torch.ones(3, 4).double(), 0.5, r"z1\.to\(z0\.dtype\)"),
         (torch.ones(3, 4).long(), torch.ones(3, 4).long(), 0.5, r"\.float\(\)"),
-        (torch.ones(3), torch.ones(3), 0.5, r"must be \(B, d\)"),
+        (torch.ones(3), torch.ones(3), 0.5, "2 dimensions"),
         (torch.ones(3, 4, 1, 1), torch.ones(3, 4, 1, 1), 0.5, r"\.flatten\(1\)"),
         (torch.ones(0, 4), torch.ones(0, 4), 0.5, "empty"),
         (torch.ones(3, 0), torch.ones(3, 0), 0.5, "empty"),
@@ -304,6 +340,6 @@ def test_bad_input(z0, z1, temperature, message):
 )
 def test_bad_input_to_the_kernel(change, message):
     arguments = {"queries": torch.ones(3, 4), "keys": torch.ones(5, 4), "excluded": torch.ones(3, 1).long()}
-    arguments |= {"temperature": 0.5} | change
+    arguments |= {"temperature": 0.5, "largest": False} | change
     with pytest.raises(RuntimeError, match=message):
         torch.ops.sslfast.nt_xent_forward(**arguments)

@@ -130,7 +130,7 @@ MUTANTS = [
     without_barrier("nt_xent", "    __syncthreads();\n    const int valid"),
     Mutant("nt_xent", "missing tail guard", "inside && row_begin + i < rows.count", "inside"),
     Mutant("nt_xent", "missing tail guard", "inside && column_begin + i < columns.count", "inside"),
-    Mutant("nt_xent", "missing tail guard", "if (x == 0 && row < args.rows) args.lse", "if (x == 0) args.lse"),
+    Mutant("nt_xent", "missing tail guard", "if (x == 0 && row < args.rows) {", "if (x == 0) {"),
     Mutant("nt_xent", "missing tail guard", "if (row >= rows.count || position >= depth)", "if (position >= depth)"),
     Mutant("patch_grid_params", "wrong index", "entry - b * args.count", "entry"),
     Mutant("patch_grid_params", "missing tail guard", "if (entry >= args.images * args.count) return;", ""),

@@ -53,3 +53,17 @@ def test_frozen_parameters_are_left_out(tiny):
     module.requires_grad_(False)
     with pytest.raises(UserError, match="no parameter that trains"):
         build_optimizer(resolve(tiny()), module.parameters())
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lars"])
+def test_groups_keep_their_settings(tiny, name):
+    module = network()
+    groups = [{"params": module[:2].parameters()}, {"params": module[2].parameters(), "constant_learning_rate": True}]
+    found = build_optimizer(resolve(tiny(optimizer=name, learning_rate=0.1, weight_decay=0.5)), groups).param_groups
+    marked = {id(p) for group in found if group.get("constant_learning_rate") for p in group["params"]}
+    assert marked == {id(p) for p in module[2].parameters()}
+    decayed = {id(p) for group in found if group["weight_decay"] for p in group["params"]}
+    assert decayed == {id(module[0].weight), id(module[2].weight)}
+    assert sum(len(group["params"]) for group in found) == 6
+    if name == "lars":
+        assert [group["always_adapt"] for group in found] == [True, False, True, False]

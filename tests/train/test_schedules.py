@@ -44,6 +44,25 @@ def test_exponential_divides_by_ten_after_every_epoch(tiny):
     assert rates(resolve(config), 12) == pytest.approx(warmup + [0.2] * 2 + [0.02] * 4)
 
 
+def test_step_divides_by_ten_at_every_milestone(tiny):
+    config = resolve(tiny(epochs=5, warmup_epochs=0.5, schedule="step", milestones=[1, 2.5], learning_rate=2.0))
+    assert rates(config, 13) == pytest.approx([1.0, 2.0, 2.0, 2.0] + [0.2] * 6 + [0.02] * 3)
+
+
+@pytest.mark.parametrize("name", ["cosine", "step", "plateau"])
+def test_a_group_of_constant_rate_is_left_out(tiny, name):
+    config = resolve(tiny(epochs=5, schedule=name, milestones=[1] if name == "step" else [], learning_rate=2.0))
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(1))]} for _ in range(2)]
+    groups[1]["constant_learning_rate"] = True
+    optimizer = torch.optim.SGD(groups, lr=config.learning_rate)
+    schedule = Schedule(config, optimizer, steps_per_epoch=1)
+    for _ in range(8):
+        optimizer.step()
+        schedule.after_step()
+        schedule.after_epoch(1.0)
+    assert optimizer.param_groups[0]["lr"] <= 0.2 and optimizer.param_groups[1]["lr"] == 2.0
+
+
 def test_plateau_divides_by_ten_after_five_epochs_without_improvement(tiny):
     optimizer, schedule = schedule_of(resolve(tiny(schedule="plateau", learning_rate=1.0)))
     found = []
@@ -55,9 +74,9 @@ def test_plateau_divides_by_ten_after_five_epochs_without_improvement(tiny):
     assert found == pytest.approx([1.0] * 6 + [0.1] * 6 + [0.01])
 
 
-@pytest.mark.parametrize("name", ["cosine", "exponential", "constant", "plateau"])
+@pytest.mark.parametrize("name", ["cosine", "exponential", "step", "constant", "plateau"])
 def test_state_continues_where_it_was(tiny, name):
-    config = resolve(tiny(epochs=5, schedule=name))
+    config = resolve(tiny(epochs=5, schedule=name, milestones=[1.5] if name == "step" else []))
     straight, schedule = schedule_of(config)
     losses = [1.0] * 9
     for number, loss in enumerate(losses):

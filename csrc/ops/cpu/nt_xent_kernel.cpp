@@ -43,6 +43,32 @@ struct Exclusions {
 
 // --- forward ---------------------------------------------------------------------------------------------------------
 
+// What forward keeps of the rows or columns of a block; null members are not wanted.
+template <class T>
+struct Totals {
+  NtXentSum<T>* sums;
+  T* largest;
+
+  Totals at(int64_t i) const {
+    return {sums == nullptr ? nullptr : sums + i, largest == nullptr ? nullptr : largest + i};
+  }
+};
+
+// Raises the largest similarities of a tile's rows and columns; those that do not count are -inf.
+template <class T>
+void raise_largest(const T (&tile)[tile_rows][tile_columns<T>], T* rows, T* columns) {
+  for (int r = 0; r < tile_rows && rows != nullptr; ++r) {
+    T highest = rows[r];
+#pragma omp simd reduction(max : highest)
+    for (int c = 0; c < tile_columns<T>; ++c) highest = tile[r][c] > highest ? tile[r][c] : highest;
+    rows[r] = highest;
+  }
+  for (int r = 0; r < tile_rows && columns != nullptr; ++r) {
+#pragma omp simd
+    for (int c = 0; c < tile_columns<T>; ++c) columns[c] = tile[r][c] > columns[c] ? tile[r][c] : columns[c];
+  }
+}
+
 // Adds exp(logit - shift) of one tile to the sums of its rows, and of its columns where `column_sums` are given.
 template <class T>
 void add_shifted(T (&logits)[tile_rows][tile_columns<T>], T shift, NtXentSum<T>* row_sums, NtXentSum<T>* column_sums) {
@@ -91,34 +117,39 @@ void add_running(T (&logits)[tile_rows][tile_columns<T>], NtXentSum<T>* row_sums
   }
 }
 
-// Sums over one block of queries and keys: row_sums[i - rows.begin], and column_sums[j - columns.begin] where given.
-// Both have room for a tile more than the block.
+// Totals over one block of queries and keys: of row i at i - rows.begin, of column j at j - columns.begin. Both have
+// room for a tile more than the block.
 template <class T>
 void forward_block(const Operand<T>& queries, const Operand<T>& keys, const Exclusions& excluded, double temperature,
-                   Range rows, Range columns, NtXentSum<T>* row_sums, NtXentSum<T>* column_sums) {
+                   Range rows, Range columns, Totals<T> row_totals, Totals<T> column_totals) {
   const bool constant = nt_xent_constant_shift(temperature);
   const T scale = static_cast<T>(1 / temperature);
   const T nothing = -static_cast<T>(INFINITY);
   for (int64_t j = columns.begin; j < columns.end; j += tile_columns<T>) {
-    NtXentSum<T>* const panel_sums = column_sums == nullptr ? nullptr : column_sums + (j - columns.begin);
+    const Totals<T> panel = column_totals.at(j - columns.begin);
     for (int64_t i = rows.begin; i < rows.end; i += tile_rows) {
       T logits[tile_rows][tile_columns<T>];
       similarities(queries, i, rows.end, keys, j, logits);
       for (int r = 0; r < tile_rows; ++r) {
         const int64_t valid = i + r < rows.end ? columns.end - j : 0;
-        for (int c = 0; c < tile_columns<T>; ++c) logits[r][c] = c < valid ? logits[r][c] * scale : nothing;
+        for (int c = 0; c < tile_columns<T>; ++c) logits[r][c] = c < valid ? logits[r][c] : nothing;
         if (valid > 0) excluded.each(i + r, j, j + tile_columns<T>, [&](int64_t c) { logits[r][c] = nothing; });
       }
+      const Totals<T> band = row_totals.at(i - rows.begin);
+      if (band.largest != nullptr) raise_largest<T>(logits, band.largest, panel.largest);
+      for (int r = 0; r < tile_rows; ++r) {
+        for (int c = 0; c < tile_columns<T>; ++c) logits[r][c] *= scale;
+      }
       if (constant) {
-        add_shifted<T>(logits, scale, row_sums + (i - rows.begin), panel_sums);
+        add_shifted<T>(logits, scale, band.sums, panel.sums);
       } else {
-        add_running<T>(logits, row_sums + (i - rows.begin), panel_sums);
+        add_running<T>(logits, band.sums, panel.sums);
       }
     }
   }
 }
 
-// Every pair of blocks leaves its sums in partial[other block][row]; they are merged in the blocks' order.
+// Every pair of blocks leaves its totals in partial[other block][row]; they are merged in the blocks' order.
 template <class T>
 void forward(const NtXentForwardArgs<T>& args) {
   const bool symmetric = args.keys == nullptr;
@@ -133,8 +164,16 @@ void forward(const NtXentForwardArgs<T>& args) {
   // A block's rows are followed by room for the rows and columns that round it up to whole tiles.
   const int64_t edge = block_rows(args.rows) + tile_columns<T> + tile_rows;
   const Scratch<NtXentSum<T>> partial(row_blocks * column_blocks * edge);
-  const auto sums = [&](int64_t row_block, int64_t column_block) {
-    return partial.data() + (row_block * column_blocks + column_block) * edge;
+  const Scratch<T> partial_largest(args.largest == nullptr ? 0 : row_blocks * column_blocks * edge);
+  const Totals<T> all{partial.data(), args.largest == nullptr ? nullptr : partial_largest.data()};
+  const auto totals = [&](int64_t row_block, int64_t column_block) {
+    return all.at((row_block * column_blocks + column_block) * edge);
+  };
+  const auto clear = [&](Totals<T> cleared) {
+    for (int64_t i = 0; i < edge && cleared.sums != nullptr; ++i) cleared.sums[i] = {start, 0};
+    for (int64_t i = 0; i < edge && cleared.largest != nullptr; ++i) {
+      cleared.largest[i] = -static_cast<T>(INFINITY);
+    }
   };
 
   parallel_for(row_blocks * column_blocks, 1, [&](int64_t begin, int64_t end) {
@@ -144,23 +183,28 @@ void forward(const NtXentForwardArgs<T>& args) {
       // Of a symmetric pair the checkerboard picks one, so that threads get equal work.
       const bool mirrored = symmetric && row_block != column_block;
       if (mirrored && (row_block < column_block) == ((row_block + column_block) % 2 == 1)) continue;
-      NtXentSum<T>* const row_sums = sums(row_block, column_block);
-      NtXentSum<T>* const column_sums = mirrored ? sums(column_block, row_block) : nullptr;
-      for (int64_t i = 0; i < edge; ++i) row_sums[i] = {start, 0};
-      for (int64_t i = 0; i < edge && mirrored; ++i) column_sums[i] = {start, 0};
+      const Totals<T> row_totals = totals(row_block, column_block);
+      const Totals<T> column_totals = mirrored ? totals(column_block, row_block) : Totals<T>{nullptr, nullptr};
+      clear(row_totals);
+      clear(column_totals);
       forward_block(queries, keys, excluded, args.temperature, block(row_block, args.rows),
-                    block(column_block, args.columns), row_sums, column_sums);
+                    block(column_block, args.columns), row_totals, column_totals);
     }
   });
 
   parallel_for(args.rows, 256, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t row_block = i / block_rows(args.rows);
+      const int64_t place = i % block_rows(args.rows);
       NtXentSum<T> total{start, 0};
+      T largest = -static_cast<T>(INFINITY);
       for (int64_t b = 0; b < column_blocks; ++b) {
-        total = nt_xent_merge(total, sums(row_block, b)[i % block_rows(args.rows)]);
+        const Totals<T> part = totals(row_block, b).at(place);
+        total = nt_xent_merge(total, *part.sums);
+        if (part.largest != nullptr && *part.largest > largest) largest = *part.largest;
       }
       args.lse[i] = nt_xent_value(total);
+      if (args.largest != nullptr) args.largest[i] = largest;
     }
   });
 }

@@ -93,6 +93,9 @@ __global__ void __launch_bounds__(block_threads)
   NtXentSum<T> sums[owned];
 #pragma unroll
   for (int a = 0; a < owned; ++a) sums[a] = {constant_shift ? scale : nt_xent_no_maximum<T>(), T(0)};
+  T largest[owned];
+#pragma unroll
+  for (int a = 0; a < owned; ++a) largest[a] = -static_cast<T>(INFINITY);
   for (int64_t column_begin = 0; column_begin < args.columns; column_begin += tile) {
     T value[owned][owned];
     similarities(queries, row_begin, keys, column_begin, args.depth, stage, value);
@@ -104,6 +107,7 @@ __global__ void __launch_bounds__(block_threads)
       for (int b = 0; b < owned; ++b) {
         const int64_t column = column_begin + x + square * b;
         if (column >= args.columns || is_excluded(args.excluded, args.exclusions, row, column)) continue;
+        if (value[a][b] > largest[a]) largest[a] = value[a][b];
         const T logit = value[a][b] * scale;
         if (!constant_shift && logit > sums[a].maximum) {
           sums[a].sum *= nt_xent_exp(sums[a].maximum - logit);
@@ -120,9 +124,14 @@ __global__ void __launch_bounds__(block_threads)
       const NtXentSum<T> other{__shfl_xor_sync(0xffffffffu, sums[a].maximum, distance),
                                __shfl_xor_sync(0xffffffffu, sums[a].sum, distance)};
       sums[a] = nt_xent_merge(sums[a], other);
+      const T other_largest = __shfl_xor_sync(0xffffffffu, largest[a], distance);
+      if (other_largest > largest[a]) largest[a] = other_largest;
     }
     const int64_t row = row_begin + y + square * a;
-    if (x == 0 && row < args.rows) args.lse[row] = nt_xent_value(sums[a]);
+    if (x == 0 && row < args.rows) {
+      args.lse[row] = nt_xent_value(sums[a]);
+      if (args.largest != nullptr) args.largest[row] = largest[a];
+    }
   }
 }
 

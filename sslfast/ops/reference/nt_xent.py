@@ -18,11 +18,23 @@ def nt_xent(z0: Tensor, z1: Tensor, temperature: float = 0.5) -> Tensor:
 
 def negatives_logsumexp(queries: Tensor, keys: Tensor | None, excluded: Tensor, temperature: float) -> Tensor:
     """Same arguments and result as `sslfast.ops.nt_xent.negatives_logsumexp`."""
+    return (negative_similarities(queries, keys, excluded) / temperature).logsumexp(1)
+
+
+def negatives_logsumexp_and_largest(
+    queries: Tensor, keys: Tensor | None, excluded: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Same arguments and result as `sslfast.ops.nt_xent.negatives_logsumexp_and_largest`."""
+    similarities = negative_similarities(queries, keys, excluded)
+    return (similarities / temperature).logsumexp(1), similarities.detach().amax(1)
+
+
+def negative_similarities(queries: Tensor, keys: Tensor | None, excluded: Tensor) -> Tensor:
+    """(N, M) similarities of queries (N, d) and keys (M, d), -inf for excluded columns."""
     keys = queries if keys is None else keys
     columns = torch.arange(len(keys), device=keys.device)
     negative = (columns[:, None] != excluded[:, None, :]).all(2)
-    logits = (queries @ keys.T / temperature).masked_fill(~negative, -torch.inf)
-    return logits.logsumexp(1)
+    return (queries @ keys.T).masked_fill(~negative, -torch.inf)
 
 
 def unit_rows(z: Tensor) -> Tensor:

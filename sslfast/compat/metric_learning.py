@@ -1,0 +1,84 @@
+"""pytorch-metric-learning's contrastive losses: its call `(embeddings, labels)` and its results (version 2.9)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sslfast import losses
+from sslfast.compat.groups import positive_similarities
+from sslfast.losses.inputs import check_labels
+from sslfast.ops.checks import check_embeddings, check_temperature, tempered
+from sslfast.ops.nt_xent import negatives_logsumexp, unit_rows
+
+__all__ = ["NTXentLoss", "SupConLoss"]
+
+
+class NTXentLoss(nn.Module):
+    """Every pair of equal labels against the negatives of its first embedding, without the N x N matrix.
+
+    With u the embeddings scaled to length 1, s(i, j) = u_i . u_j / temperature, and n the embeddings of other labels
+    than i's,
+
+        loss = mean over the pairs (i, p) of -log( exp s(i, p) / (exp s(i, p) + sum over n of exp s(i, n)) )
+
+    The other positives are in no denominator. A batch without pairs, or without negatives, has loss 0.
+
+    Args:
+        temperature: above 0; a tensor is learnt, as in `sslfast.losses.NTXentLoss`.
+
+    Raises:
+        UserError: a temperature that is not above 0.
+    """
+
+    def __init__(self, temperature: float | Tensor = 0.07) -> None:
+        super().__init__()
+        check_temperature(temperature)
+        self.temperature = temperature
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """The loss of one batch.
+
+        Args:
+            embeddings: (N, d) float32, float64, float16 or bfloat16, of any length.
+            labels: (N,) whole numbers.
+
+        Returns:
+            Scalar, float32 (float64 for float64 embeddings).
+
+        Raises:
+            UserError: embeddings or labels of another shape or type.
+        """
+        check_embeddings("NTXentLoss", {"embeddings": embeddings})
+        check_labels("NTXentLoss", labels, embeddings)
+        temperature = check_temperature(self.temperature)
+        unit = tempered(unit_rows(embeddings), self.temperature, both_sides=True)
+        similarities, positive, members = positive_similarities(unit, labels)
+        negatives = negatives_logsumexp(unit, None, members, temperature)[:, None]
+        terms = torch.logaddexp(negatives - similarities / temperature, torch.zeros_like(similarities))
+        return torch.where(positive, terms, 0).sum() / positive.sum().clamp_min(1)
+
+
+class SupConLoss(losses.SupConLoss):
+    """`sslfast.losses.SupConLoss`, averaged over the embeddings that are not the only ones of their label.
+
+    Args:
+        temperature: above 0; a tensor is learnt, as in `sslfast.losses.NTXentLoss`.
+
+    Raises:
+        UserError: a temperature that is not above 0.
+    """
+
+    def __init__(self, temperature: float | Tensor = 0.1) -> None:
+        super().__init__(temperature)
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:  # type: ignore[override]
+        """The loss of one batch; arguments, result and errors are those of `NTXentLoss`.
+
+        A batch whose labels are all different, or all equal, has loss 0.
+        """
+        check_embeddings("SupConLoss", {"embeddings": embeddings})
+        loss = super().forward(embeddings, labels)
+        _, classes, sizes = labels.unique(return_inverse=True, return_counts=True)
+        with_negatives = float(len(sizes) > 1)
+        return with_negatives * loss * len(labels) / (sizes > 1)[classes].sum().clamp_min(1)

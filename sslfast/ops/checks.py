@@ -1,0 +1,93 @@
+"""What ops and losses on embeddings share about their inputs: checks, precision, temperature."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from sslfast.errors import UserError
+
+FLOATING = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+def check_embeddings(
+    user: str, embeddings: dict[str, Tensor], dimensions: int | None = 2, same_rows: bool = True
+) -> None:
+    """Raises UserError unless all tensors are batches of floats with one shape, dtype and device, and not empty.
+
+    Args:
+        user: name of the op or loss, for the message.
+        embeddings: the tensors by the names that the caller knows.
+        dimensions: number of dimensions, the first being the batch; any where None.
+        same_rows: whether the batches must be of one size as well.
+    """
+    (first, reference), *_ = embeddings.items()
+    for name, tensor in embeddings.items():
+        if dimensions is not None and tensor.dim() != dimensions:
+            raise UserError(
+                f"{user}: {name} must have {dimensions} dimensions, the batch first, got shape {tuple(tensor.shape)}; "
+                "reshape it, for example with .flatten(1)"
+            )
+        if tensor.dtype not in FLOATING:
+            raise UserError(f"{user}: {name} must be a float tensor, got {tensor.dtype}; convert it with .float()")
+        if tensor.numel() == 0:
+            raise UserError(f"{user}: {name} is empty, shape {tuple(tensor.shape)}; give at least one row")
+        if tensor.shape[1:] != reference.shape[1:] or (same_rows and len(tensor) != len(reference)):
+            rule = "shape: row b belongs to image b in both" if same_rows else "shape from the second dimension on"
+            raise UserError(
+                f"{user}: {first} {tuple(reference.shape)} and {name} {tuple(tensor.shape)} must have the same {rule}"
+            )
+        if tensor.dtype != reference.dtype:
+            raise UserError(
+                f"{user}: {first} is {reference.dtype} and {name} is {tensor.dtype}; "
+                f"convert one, for example {name}.to({first}.dtype)"
+            )
+        if tensor.device != reference.device:
+            raise UserError(
+                f"{user}: {first} is on {reference.device} and {name} on {tensor.device}; move both to one with .to()"
+            )
+
+
+def check_temperature(temperature: float | Tensor) -> float:
+    """The temperature as a number; a tensor on a GPU is waited for.
+
+    Raises:
+        UserError: logits cannot be divided by it, or it is a tensor of several numbers.
+    """
+    if isinstance(temperature, Tensor):
+        if temperature.numel() != 1 or not temperature.is_floating_point():
+            raise UserError(
+                f"temperature is a tensor of shape {tuple(temperature.shape)} and {temperature.dtype}; "
+                "give a float, or a float tensor with one element"
+            )
+        temperature = float(temperature.detach())
+    if not (math.isfinite(temperature) and temperature >= 1e-8):
+        raise UserError(
+            f"temperature is {temperature!r}; it must be a number above 0 (at least 1e-8), usually 0.05 to 1"
+        )
+    return temperature
+
+
+def tempered(rows: Tensor, temperature: float | Tensor, both_sides: bool = False) -> Tensor:
+    """`rows` as they are; what is made from them by `check_temperature(temperature)` has a gradient by the tensor.
+
+    A loss depends on the temperature only through similarities / temperature. So the gradient by the temperature is
+    that by a common factor of all similarities, which is 1 here and falls as 1 / temperature.
+
+    Args:
+        rows: embeddings, one side of all similarities.
+        temperature: above 0; a float leaves nothing to do.
+        both_sides: the rows stand on both sides of every similarity: each side carries the root of the factor.
+    """
+    if not isinstance(temperature, Tensor) or not temperature.requires_grad:
+        return rows
+    number = temperature.reshape(()).to(rows)
+    factor = number.detach() / number
+    return rows * (factor.sqrt() if both_sides else factor)
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """float16 and bfloat16 as float32, others as they are."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
