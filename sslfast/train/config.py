@@ -246,9 +246,7 @@ def _checked(config: TrainConfig) -> TrainConfig:
     if config.seed >= 2**31:
         raise UserError(f"seed is {config.seed}; it must be less than 2^31")
     if config.warmup_epochs and config.schedule == "plateau":
-        raise UserError(
-            "warmup_epochs needs any schedule but plateau, which follows the loss from the first step"
-        )
+        raise UserError("warmup_epochs needs any schedule but plateau, which follows the loss from the first step")
     _check_milestones(config)
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("device is 'cuda' and torch finds no CUDA device; use --device cpu, or check `sslfast info`")
