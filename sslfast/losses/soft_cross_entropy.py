@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sslfast.errors import UserError
-from sslfast.losses.inputs import at_least_float32
-from sslfast.ops.nt_xent import FLOATING
+from sslfast.ops.checks import FLOATING, at_least_float32
 
 
 class SoftCrossEntropyLoss(nn.Module):
