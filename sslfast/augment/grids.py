@@ -188,6 +188,9 @@ class MultiGrid(MultiView):
             patches = self._cut_by_channel(views, drawn, epoch)
         else:
             patches = ops.patch_grid(views.tensors[0], grid.grid, grid.patch, grid.stride, *drawn[:3])
+        if grid.reduce:
+            reduced = ops.reduce_resolution(patches.flatten(0, 1), drawn.reduced.flatten())
+            patches = reduced.unflatten(0, patches.shape[:2])
         return GridViews(views.tensors, views.params, views.index, views.label, patches=patches, drawn=drawn)
 
     def _cut_by_channel(self, views: Views, drawn: ops.PatchGridParams, epoch: int) -> Tensor:

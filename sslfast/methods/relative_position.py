@@ -20,7 +20,8 @@ class RelativePosition(PatchMethod):
     every image one patch is seen with all its eight neighbours, since a patch may stand in eight pairs (section 3.2).
     Gaps and jitter keep edges from running on from patch to patch, and two of the three colours of each patch are
     dropped against chromatic aberration (section 3.1). They become 0, where the paper puts noise with a hundredth of
-    the deviation that remains; its patches of reduced resolution are left out.
+    the deviation that remains. Some patches are reduced to as little as a hundred pixels and magnified again, against
+    pixelation (section 3.1, which does not say how many).
 
     The recipe is the one with which MMSelfSup trains a ResNet-50 on ImageNet, with a cosine instead of steps: the paper
     names neither learning rate nor batch.
@@ -32,6 +33,8 @@ class RelativePosition(PatchMethod):
         channel_drop: probability that a patch loses two of its three colours; when absent the paper's 1 above 64 px and
             0 up to it, where a lens's aberration is no longer seen and evaluation misses the colours (CIFAR-10, 5
             epochs of 5,000 images, kNN: 29.6 % against 26.9 % with dropped ones).
+        reduce: probability that a patch is scaled down 2 to 9 times and up again; when absent 0.3 above 64 px and 0 up
+            to it, where a patch has little to lose.
         patch_features: length of what a patch hands to the perceptron; when absent 512 up to 64 px, 4096 above.
         hidden_features: width of the perceptron; when absent 512 up to 64 px and the paper's 4096 above.
     """
@@ -53,6 +56,7 @@ class RelativePosition(PatchMethod):
         image_size: int = 32,
         seed: int = 0,
         channel_drop: float | None = None,
+        reduce: float | None = None,
         patch_features: int | None = None,
         hidden_features: int | None = None,
     ) -> None:
@@ -62,8 +66,12 @@ class RelativePosition(PatchMethod):
         hidden_features = width if hidden_features is None else hidden_features
         if channel_drop is None:
             channel_drop = 0.0 if small else 1.0
+        if reduce is None:
+            reduce = 0.0 if small else 0.3
         # Without arrangements all nine patches are cut out: they serve eight pairs.
-        grid = grids.relative_position(image_size, channel_drop).replace(arrangements=())
+        grid = grids.relative_position(image_size, channel_drop).replace(
+            arrangements=(), reduce=reduce, reduce_factor=(2, 9)
+        )
         crop = {"crop_scale": (0.5, 1.0), "hflip": 0.5}
         view = presets.plain(image_size)[0].replace(center_fraction=1.0, **crop)
         super().__init__(backbone, view, grid, seed)

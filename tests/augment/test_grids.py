@@ -137,6 +137,24 @@ def test_multi_grid_cuts_the_view(name):
         assert torch.equal(views.patches[b, k], expected)
 
 
+@pytest.mark.parametrize("channel_jitter", [0, 2])
+def test_some_patches_lose_resolution(channel_jitter):
+    """Those whose factor is above 1 become the means of their blocks, the others stay."""
+    grid = GRIDS["jigsaw"].replace(reduce=0.5, reduce_factor=(2, 4))
+    full = MultiGrid(VIEW, GRIDS["jigsaw"], 3, channel_jitter)(photographs())
+    views = MultiGrid(VIEW, grid, 3, channel_jitter)(photographs())
+    factors = views.drawn.reduced
+    assert 0 < (factors > 1).sum() < factors.numel()
+    for patch, before, factor in zip(
+        views.patches.flatten(0, 1), full.patches.flatten(0, 1), factors.flatten().tolist(), strict=True
+    ):
+        if factor > 1:
+            block = before[:, :factor, :factor].mean(dim=(1, 2))
+            torch.testing.assert_close(patch[:, :factor, :factor], block[:, None, None].expand(-1, factor, factor))
+        else:
+            assert torch.equal(patch, before)
+
+
 @pytest.mark.parametrize("name", GRIDS)
 @pytest.mark.parametrize("channel_jitter", [0, 2])
 def test_patches_do_not_depend_on_the_batch(name, channel_jitter):
