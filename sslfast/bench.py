@@ -21,11 +21,11 @@ def bench(
     seconds: float = 10.0,
     out: Path | None = None,
 ) -> Path:
-    """Measures a suite beside other libraries on the same inputs, prints the table and writes it as JSON.
+    """Measures a suite beside other libraries on the same inputs, prints the table, writes it as JSON and as a page.
 
     Args:
         suite: which measurements; `ops` measures the compiled operations, `data` the way from JPEG files to views,
-            `train` whole pretraining steps.
+            `train` whole pretraining steps and where their time goes, `scaling` how the cost grows with the work.
         against: libraries to compare with; all that are installed when empty.
         only: operations to measure; all of the suite when empty.
         images: folder of pictures to measure with; the embedded shapes when absent.
@@ -35,7 +35,7 @@ def bench(
         out: JSON file; `benchmarks/results/SUITE--MACHINE.json` when absent.
 
     Returns:
-        The JSON file.
+        The JSON file; the page lies beside it, with the ending `.html`.
 
     Raises:
         UserError: unknown suite, library or operation, or no checkout to take the benchmarks from.
