@@ -76,7 +76,7 @@ MUTANTS = [
         "sum[3] += weight * of_bytes(bytes, 0x7653)",
         "sum[3] += weight * of_bytes(bytes, 0x7652)",
     ),
-    Mutant("augment", "wrong index", "(window.begin - column) * channels", "(window.begin - column + 1) * channels"),
+    Mutant("augment", "wrong index", "(span.begin - column) * channels", "(span.begin - column + 1) * channels"),
     Mutant("augment", "wrong index", "partial[threadIdx.x / 32] = value", "partial[threadIdx.x / 16] = value"),
     Mutant(
         "augment", "wrong index", "return channel * args.stride_channel", "return (channel + 1) * args.stride_channel"
@@ -93,8 +93,8 @@ MUTANTS = [
     Mutant("augment", "wrong index", "kept ? view.work[y]", "kept ? view.work[y + 1]"),
     without_barrier("augment", "__syncthreads();  // the row of parameters"),
     without_barrier("augment", "partial[threadIdx.x / 32] = value;\n  __syncthreads();"),
-    without_barrier("augment", "__syncthreads();  // the windows of the last tile are used up"),
-    without_barrier("augment", "__syncthreads();  // windows are complete, and the rows of the last group are used up"),
+    without_barrier("augment", "__syncthreads();  // the spans of the last tile are used up"),
+    without_barrier("augment", "__syncthreads();  // spans are complete, and the rows of the last group are used up"),
     without_barrier("augment", "__syncthreads();  // the group is resized vertically"),
     without_barrier("augment", "__syncthreads();  // the weights are complete, and the stage is used up"),
     without_barrier("augment", "__syncthreads();  // lines are complete"),
@@ -106,7 +106,7 @@ MUTANTS = [
     without_barrier("augment", "__syncthreads();  // rows up to y + 1 are read"),
     without_barrier("augment", "__syncthreads();  // the planes are complete, noise may come"),
     Mutant("augment", "missing tail guard", "last + 8 <= source.end", "last <= source.end"),
-    Mutant("augment", "missing tail guard", "if (address + k < end) bytes", "bytes"),
+    Mutant("augment", "missing tail guard", "if (in + i < source.end) bytes", "bytes"),
     Mutant("augment", "missing tail guard", "item < rows * words", "item <= rows * words"),
     Mutant("augment", "missing tail guard", "smaller(first + i, rows - 1) * pitch", "(first + i) * pitch"),
     Mutant("augment", "missing tail guard", "if (i >= rows) break;", ""),

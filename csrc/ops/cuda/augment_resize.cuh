@@ -2,9 +2,9 @@
 //
 // The resize is separable. Rows of a view are made in groups, as many as the block's work memory holds:
 //
-//   work   | windows of the columns | windows of the rows | rows 0 … of the group, resized vertically, interleaved |
+//   work   | rows of the group, resized vertically, interleaved | spans and weights of the columns, of the rows |
 //
-// Vertical pass: a thread owns four bytes of a row, which it reads as one word from each source row that counts. Then
+// Vertical pass: a thread owns four bytes of a row, which it cuts from two words of each source row that counts. Then
 // horizontal pass: a thread owns one column of four rows, so that a weight serves 12 products; lanes of a warp read
 // neighbouring pixels, whose distance of three numbers meets every bank once. Wide views are made tile by tile.
 #pragma once
@@ -20,7 +20,10 @@ struct Source {
   int64_t stride;
   ResizeAxis vertical, horizontal;
   bool flip, mirror;
-  bool words;  // all words that hold bytes of the crop, and one more, lie inside the storage
+  // Whether all words that hold bytes of the crop, and one more, lie inside the storage and within 2^31 bytes. Then
+  // `base` is the first of them, and 32 bits name a byte by its distance from there.
+  bool words;
+  const uint8_t* base;
 };
 
 template <class V>
@@ -38,25 +41,31 @@ __device__ Source source_of(const V& view) {
   source.horizontal = resize_axis(crop.width, args.width, bicubic);
   source.flip = view.params.hflip != 0.0f;
   source.mirror = view.params.vflip != 0.0f;
+  source.base = source.crop - reinterpret_cast<uintptr_t>(source.crop) % 4;
   const uint8_t* const last = source.crop + (crop.height - 1) * source.stride + crop.width * args.channels;
-  source.words = source.crop - reinterpret_cast<uintptr_t>(source.crop) % 4 >= args.storage && last + 8 <= source.end;
+  source.words = source.base >= args.storage && last + 8 <= source.end && last - source.base < int64_t{1} << 31;
   return source;
 }
 
-// Four bytes from any address; what lies behind `end` reads as 0 where words are not safe.
-__device__ inline uint32_t load_bytes(const uint8_t* address, const uint8_t* end, bool words) {
-  if (words) {
-    const unsigned shift = static_cast<unsigned>(reinterpret_cast<uintptr_t>(address)) % 4;
-    const uint32_t* const word = reinterpret_cast<const uint32_t*>(address - shift);
-    const uint32_t low = __ldg(word);
-    return shift == 0 ? low : __funnelshift_r(low, __ldg(word + 1), 8 * shift);
+// The inputs that one output is summed from.
+struct Span {
+  int begin, count;
+};
+
+// Fills a span and its weights, which lie `step` apart.
+__device__ inline void fill_span(const ResizeAxis& axis, int i, float scale, Span* span, float* weights, int step) {
+  const ResizeWindow window = resize_window(axis, i);
+  *span = {window.begin, window.end - window.begin};
+#pragma unroll 1
+  for (int j = window.begin; j < window.end; ++j, weights += step) {
+    *weights = resize_weight(axis, window.center, j) * (window.inverse_sum * scale);
   }
-  uint32_t bytes = 0;
-#pragma unroll
-  for (int k = 0; k < 4; ++k) {
-    if (address + k < end) bytes |= static_cast<uint32_t>(__ldg(address + k)) << 8 * k;
-  }
-  return bytes;
+}
+
+// An upper bound of the inputs of `count` neighbouring outputs.
+__device__ inline int span_bound(const ResizeAxis& axis, int count) {
+  const float reach = static_cast<float>(count - 1) * axis.scale + 2.0f * axis.support;
+  return smaller(static_cast<int>(reach) + 3, axis.input);
 }
 
 constexpr int max_tile = 512;
@@ -65,52 +74,85 @@ constexpr int max_tile = 512;
 struct Tile {
   int first, count;
   int rows;  // of the view in a group; 0 when not even one fits
-  ResizeWindow* column_windows;
-  ResizeWindow* row_windows;
+  int row_taps;
   float* middle;
+  Span* columns;
+  Span* row_spans;
+  float* column_weights;  // number k of column u: k * count + u
+  float* row_weights;     // number k of row r: r * row_taps + k
 };
 
 template <class V>
 __device__ Tile tile_at(const V& view, const Source& source, int first) {
-  constexpr int window_size = sizeof(ResizeWindow) / sizeof(float);
-  Tile tile{first, smaller(view.args.width - first, max_tile), 0, nullptr, nullptr, nullptr};
+  constexpr int span_size = sizeof(Span) / sizeof(float);
+  Tile tile{first, smaller(view.args.width - first, max_tile), 0, span_bound(source.vertical, 1)};
+  const int column_size = span_size + span_bound(source.horizontal, 1);
+  int pitch;
   for (;; tile.count /= 2) {
-    const float reach = static_cast<float>(tile.count - 1) * source.horizontal.scale;
-    const int columns =
-        smaller(static_cast<int>(reach + 2.0f * source.horizontal.support) + 3, source.horizontal.input);
-    const int row_size = (columns * view.channels() + 3) / 4 * 4 + window_size;
-    tile.rows = smaller((view.work_size - tile.count * window_size) / row_size, view.args.height);
+    pitch = (span_bound(source.horizontal, tile.count) * view.channels() + 3) / 4 * 4;
+    tile.rows = (view.work_size - tile.count * column_size) / (pitch + span_size + tile.row_taps);
+    tile.rows = smaller(larger(tile.rows, 0), view.args.height);
     if (tile.rows > V::group) tile.rows = tile.rows / V::group * V::group;
     if (tile.rows >= V::group || tile.rows == view.args.height || tile.count == 1) break;
   }
-  tile.rows = larger(tile.rows, 0);
-  tile.column_windows = reinterpret_cast<ResizeWindow*>(view.work);
-  tile.row_windows = tile.column_windows + tile.count;
-  tile.middle = reinterpret_cast<float*>(tile.row_windows + tile.rows);
+  tile.middle = view.work;
+  tile.columns = reinterpret_cast<Span*>(view.work + tile.rows * pitch);
+  tile.row_spans = tile.columns + tile.count;
+  tile.column_weights = reinterpret_cast<float*>(tile.row_spans + tile.rows);
+  tile.row_weights = tile.column_weights + tile.count * (column_size - span_size);
   return tile;
+}
+
+__device__ inline void add_bytes(uint32_t bytes, float weight, float (&sum)[4]) {
+  sum[0] += weight * of_bytes(bytes, 0x7650);
+  sum[1] += weight * of_bytes(bytes, 0x7651);
+  sum[2] += weight * of_bytes(bytes, 0x7652);
+  sum[3] += weight * of_bytes(bytes, 0x7653);
+}
+
+// Weighted sums of four neighbouring bytes over the rows of a span; `first` is the distance of the first from the crop.
+__device__ inline void sum_words(const Source& source, int64_t first, const float* weights, int count,
+                                 float (&sum)[4]) {
+  const unsigned stride = static_cast<unsigned>(source.stride);
+  unsigned place = static_cast<unsigned>(first + (source.crop - source.base));
+#pragma unroll 2
+  for (int k = 0; k < count; ++k, place += stride) {
+    const uint32_t* const word = reinterpret_cast<const uint32_t*>(source.base + (place & ~3u));
+    add_bytes(__funnelshift_r(__ldg(word), __ldg(word + 1), 8 * place), weights[k], sum);
+  }
+}
+
+// The same at the ends of the storage; what lies behind it counts as 0.
+__device__ inline void sum_bytes(const Source& source, int64_t first, const float* weights, int count,
+                                 float (&sum)[4]) {
+  const uint8_t* in = source.crop + first;
+#pragma unroll 1
+  for (int k = 0; k < count; ++k, in += source.stride) {
+    uint32_t bytes = 0;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if (in + i < source.end) bytes |= static_cast<uint32_t>(__ldg(in + i)) << 8 * i;
+    }
+    add_bytes(bytes, weights[k], sum);
+  }
 }
 
 // `words` words of each of `rows` rows, from source column `column` on.
 template <class V>
 __device__ void vertical_pass(const V& view, const Source& source, const Tile& tile, int rows, int column, int words) {
   const Divider by_words(words);
-  const uint8_t* const origin = source.crop + static_cast<int64_t>(column) * view.channels();
   for (int item = threadIdx.x; item < rows * words; item += blockDim.x) {
     const int row = by_words.quotient(item);
-    const ResizeWindow window = tile.row_windows[row];
-    const uint8_t* in = origin + window.begin * source.stride + 4 * (item - row * words);
+    const Span span = tile.row_spans[row];
+    const float* const weights = tile.row_weights + row * tile.row_taps;
+    const int64_t first = span.begin * source.stride + column * view.channels() + 4 * (item - row * words);
     float sum[4] = {};
-    for (int i = window.begin; i < window.end; ++i, in += source.stride) {
-      const float weight = resize_weight(source.vertical, window.center, i);
-      const uint32_t bytes = load_bytes(in, source.end, source.words);
-      sum[0] += weight * of_bytes(bytes, 0x7650);
-      sum[1] += weight * of_bytes(bytes, 0x7651);
-      sum[2] += weight * of_bytes(bytes, 0x7652);
-      sum[3] += weight * of_bytes(bytes, 0x7653);
+    if (source.words) {
+      sum_words(source, first, weights, span.count, sum);
+    } else {
+      sum_bytes(source, first, weights, span.count, sum);
     }
-    const float scale = window.inverse_sum * (1.0f / 255.0f);
-    reinterpret_cast<float4*>(tile.middle)[item] =
-        make_float4(sum[0] * scale, sum[1] * scale, sum[2] * scale, sum[3] * scale);
+    reinterpret_cast<float4*>(tile.middle)[item] = make_float4(sum[0], sum[1], sum[2], sum[3]);
   }
 }
 
@@ -143,24 +185,28 @@ __device__ float horizontal_pass(const V& view, const Source& source, const Tile
   for (int item = threadIdx.x; item < (rows + count - 1) / count * tile.count; item += blockDim.x) {
     const int first = by_columns.quotient(item) * count;
     const int u = item - first / count * tile.count;
-    const ResizeWindow window = tile.column_windows[u];
+    const Span span = tile.columns[u];
+    const float* weights = tile.column_weights + u;
     const float* in[count];
 #pragma unroll
     for (int i = 0; i < count; ++i) {
-      in[i] = tile.middle + smaller(first + i, rows - 1) * pitch + (window.begin - column) * channels;
+      in[i] = tile.middle + smaller(first + i, rows - 1) * pitch + (span.begin - column) * channels;
     }
     Pixel<width> pixels[count] = {};
-    for (int j = window.begin; j < window.end; ++j) {
-      const float weight = resize_weight(source.horizontal, window.center, j);
+#pragma unroll 2
+    for (int k = 0; k < span.count; ++k, weights += tile.count) {
+      const float weight = *weights;
 #pragma unroll
       for (int i = 0; i < count; ++i) {
         SSLFAST_EACH_CHANNEL(c, width, channels) pixels[i].value[c] += weight * in[i][c];
         in[i] += channels;
       }
     }
+    if (source.horizontal.bicubic) {
 #pragma unroll
-    for (int i = 0; i < count; ++i) {
-      SSLFAST_EACH_CHANNEL(c, width, channels) pixels[i].value[c] = clamp01(pixels[i].value[c] * window.inverse_sum);
+      for (int i = 0; i < count; ++i) {
+        SSLFAST_EACH_CHANNEL(c, width, channels) pixels[i].value[c] = clamp01(pixels[i].value[c]);
+      }
     }
     const int x = source.flip ? view.args.width - 1 - (tile.first + u) : tile.first + u;
     gray += deposit(view, plan, pixels, x, y + first, rows - first);
@@ -176,9 +222,11 @@ __device__ void add_resized(const V& view, const Source& source, float factor, i
   const ResizeWindow rows = resize_window(source.vertical, source.mirror ? view.args.height - 1 - y : y);
   const ResizeWindow columns = resize_window(source.horizontal, source.flip ? view.args.width - 1 - x : x);
   Pixel<V::pixel_width> sum = {};
+#pragma unroll 1
   for (int i = rows.begin; i < rows.end; ++i) {
     const float row_weight = resize_weight(source.vertical, rows.center, i);
     const uint8_t* in = source.crop + i * source.stride + static_cast<int64_t>(columns.begin) * channels;
+#pragma unroll 1
     for (int j = columns.begin; j < columns.end; ++j, in += channels) {
       const float weight = row_weight * resize_weight(source.horizontal, columns.center, j);
       SSLFAST_EACH_CHANNEL(c, V::pixel_width, channels) sum.value[c] += weight * static_cast<float>(__ldg(in + c));
@@ -222,18 +270,20 @@ __device__ float make_planes(const V& view, const ColorPlan& plan) {
   for (int first = 0; first < args.width;) {
     const Tile tile = tile_at(view, source, first);
     if (tile.rows == 0) return gray + resize_directly(view, source, plan, first);
-    if (first > 0) __syncthreads();  // the windows of the last tile are used up
+    if (first > 0) __syncthreads();  // the spans of the last tile are used up
     for (int u = threadIdx.x; u < tile.count; u += blockDim.x) {
-      tile.column_windows[u] = resize_window(source.horizontal, first + u);
+      fill_span(source.horizontal, first + u, 1.0f, tile.columns + u, tile.column_weights + u, tile.count);
     }
     for (int y = 0; y < args.height; y += tile.rows) {
       const int rows = smaller(tile.rows, args.height - y);
       for (int r = threadIdx.x; r < rows; r += blockDim.x) {
-        tile.row_windows[r] = resize_window(source.vertical, source.mirror ? args.height - 1 - y - r : y + r);
+        fill_span(source.vertical, source.mirror ? args.height - 1 - y - r : y + r, 1.0f / 255.0f, tile.row_spans + r,
+                  tile.row_weights + r * tile.row_taps, 1);
       }
-      __syncthreads();  // windows are complete, and the rows of the last group are used up
-      const int column = tile.column_windows[0].begin;
-      const int words = ((tile.column_windows[tile.count - 1].end - column) * view.channels() + 3) / 4;
+      __syncthreads();  // spans are complete, and the rows of the last group are used up
+      const int column = tile.columns[0].begin;
+      const Span end = tile.columns[tile.count - 1];
+      const int words = ((end.begin + end.count - column) * view.channels() + 3) / 4;
       vertical_pass(view, source, tile, rows, column, words);
       __syncthreads();  // the group is resized vertically
       gray += horizontal_pass(view, source, tile, plan, y, rows, column, 4 * words);
