@@ -42,6 +42,7 @@ def samples() -> list[Sample]:
     plain = presets.plain(12)[0].replace(mean=(0.0,), std=(1.0,))
     strong = presets.simclr(12, 1.0)[0].replace(blur=1.0, blur_kernel=5, solarize=0.5, jitter=1.0)
     several = plain.replace(blur=1.0, blur_kernel=9, solarize=0.5, noise_salt_pepper=0.1)
+    wide_blur = strong.replace(blur_kernel=23, blur_sigma=(1.9, 2.0))
     out = [
         Sample("plain", drawn(small, plain)),
         Sample("identity", drawn(ragged([(12, 12)]), plain)),
@@ -59,7 +60,7 @@ def samples() -> list[Sample]:
         Sample("rotation_30", drawn(ragged([(9, 9)] * 2), strong.replace(size=46, rotation=(30.0,)))),
         Sample("views_48", drawn(ragged([(50, 40), (9, 90)]), strong.replace(size=48)), small=False),
         Sample("tiles", drawn(ragged([(3, 30)]), strong.replace(size=(2, 520), blur=0.0))),
-        Sample("tall", drawn(ragged([(120, 90)]), strong.replace(size=(100, 20)))),
+        Sample("tall", drawn(ragged([(120, 90)]), wide_blur.replace(size=(100, 20)))),
         Sample("odd_large", drawn(ragged([(40, 50)]), strong.replace(size=(61, 33)))),
         Sample("sobel_wide", drawn(ragged([(5, 40)]), strong.replace(size=(3, 400), sobel=1.0))),
         Sample("sobel_noise", drawn(small, strong.replace(size=(10, 12), sobel=1.0, noise_masking=0.2))),

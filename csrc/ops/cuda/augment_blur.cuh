@@ -192,6 +192,7 @@ __device__ void run_columns(const V& view, const Blur& blur, int first, int coun
   const int pairs = (count + 1) / 2;
   const Divider by_pairs(pairs), by_width(view.args.width);
   const float threshold = view.params.solarize_threshold;
+  const bool solarized = last && threshold <= 1.0f;
   float weights[margin + 1];
   load_weights<margin>(blur, weights);
   for (int item = threadIdx.x; item < (height + blur_run - 1) / blur_run * pairs; item += blockDim.x) {
@@ -208,6 +209,10 @@ __device__ void run_columns(const V& view, const Blur& blur, int first, int coun
       spread<margin>(sums[0], weights, i, two.x);
       spread<margin>(sums[1], weights, i, two.y);
     }
+    if (view.wide && solarized) {
+#pragma unroll
+      for (int o = 0; o < 2 * blur_run; ++o) sums[o % 2][o / 2] = solarize(sums[o % 2][o / 2], threshold);
+    }
 #pragma unroll
     for (int o = 0; o < blur_run; ++o) {
       if (y + o >= height) break;
@@ -216,9 +221,8 @@ __device__ void run_columns(const V& view, const Blur& blur, int first, int coun
         store_value(view, low.at + step, sums[0][o], low.channel, last);
         if (both) store_value(view, high.at + step, sums[1][o], high.channel, last);
       } else if (last) {
-        store_two<ResultCode<typename V::Result>>(view.out + low.at + step,
-                                                  normalised(view, sums[0][o], low.channel, threshold),
-                                                  normalised(view, sums[1][o], high.channel, threshold));
+        store_two<ResultCode<typename V::Result>>(view.out + low.at + step, normalised(view, sums[0][o], low.channel),
+                                                  normalised(view, sums[1][o], high.channel));
       } else {
         store_two<PlaneCode>(view.planes + low.at + step, sums[0][o], sums[1][o]);
       }
@@ -242,19 +246,21 @@ template <class V>
 __device__ void blur_columns(const V& view, const Blur& blur, bool last) {
   const int height = view.args.height, total = view.args.width * view.channels();
   const int64_t row_step = view.args.width * view.args.stride_pixel;
-  const int columns = smaller(blur.stage_size / blur_line(height, blur.margin) / 4, (total + 3) / 4) * 4;
+  const int most = smaller((total + 3) / 4, static_cast<int>(blockDim.x));
+  const int columns = smaller(blur.stage_size / blur_line(height, blur.margin) / 4, most) * 4;
   const Divider by_width(view.args.width);
   for (int first = 0; first < total; first += columns) {
     const int count = smaller(columns, total - first);
     const int fours = (count + 3) / 4;
-    const Divider by_fours(fours);
+    const int stage_rows = static_cast<int>(blockDim.x) / fours;  // that the block fills at once
+    const int row = static_cast<int>(threadIdx.x) / fours;
+    const int column = 4 * (static_cast<int>(threadIdx.x) - row * fours);
+    const int64_t at = column_of(view, first + column, by_width).at;
     __syncthreads();  // the planes are complete, and the stage is used up
-    for (int item = threadIdx.x; item < height * fours; item += blockDim.x) {
-      const int y = by_fours.quotient(item);
-      const int column = 4 * (item - y * fours);
+    for (int y = row; row < stage_rows && y < height; y += stage_rows) {
       float v[4] = {};
       if (view.wide) {
-        load_four(view.planes + column_of(view, first + column, by_width).at + y * row_step, v);
+        load_four(view.planes + at + y * row_step, v);
       } else {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {

@@ -4,9 +4,9 @@
 //
 //   work   | rows of the group, resized vertically, interleaved | spans and weights of the columns, of the rows |
 //
-// Vertical pass: a thread owns four bytes of a row, which it cuts from two words of each source row that counts. Then
-// horizontal pass: a thread owns one column of four rows, so that a weight serves 12 products; lanes of a warp read
-// neighbouring pixels, whose distance of three numbers meets every bank once. Wide views are made tile by tile.
+// Vertical pass: a thread owns eight bytes of a row, which it cuts from three words of each source row that counts.
+// Then horizontal pass: a thread owns one column of four rows, so that a weight serves 12 products; lanes of a warp
+// read neighbouring pixels, whose distance of three numbers meets every bank once. Wide views are made tile by tile.
 #pragma once
 
 #include "csrc/ops/cuda/augment_color.cuh"
@@ -20,7 +20,7 @@ struct Source {
   int64_t stride;
   ResizeAxis vertical, horizontal;
   bool flip, mirror;
-  // Whether all words that hold bytes of the crop, and one more, lie inside the storage and within 2^31 bytes. Then
+  // Whether all words that hold bytes of the crop, and two more, lie inside the storage and within 2^31 bytes. Then
   // `base` is the first of them, and 32 bits name a byte by its distance from there.
   bool words;
   const uint8_t* base;
@@ -43,7 +43,7 @@ __device__ Source source_of(const V& view) {
   source.mirror = view.params.vflip != 0.0f;
   source.base = source.crop - reinterpret_cast<uintptr_t>(source.crop) % 4;
   const uint8_t* const last = source.crop + (crop.height - 1) * source.stride + crop.width * args.channels;
-  source.words = source.base >= args.storage && last + 8 <= source.end && last - source.base < int64_t{1} << 31;
+  source.words = source.base >= args.storage && last + 12 <= source.end && last - source.base < int64_t{1} << 31;
   return source;
 }
 
@@ -89,7 +89,7 @@ __device__ Tile tile_at(const V& view, const Source& source, int first) {
   const int column_size = span_size + span_bound(source.horizontal, 1);
   int pitch;
   for (;; tile.count /= 2) {
-    pitch = (span_bound(source.horizontal, tile.count) * view.channels() + 3) / 4 * 4;
+    pitch = (span_bound(source.horizontal, tile.count) * view.channels() + 7) / 8 * 8;
     tile.rows = (view.work_size - tile.count * column_size) / (pitch + span_size + tile.row_taps);
     tile.rows = smaller(larger(tile.rows, 0), view.args.height);
     if (tile.rows > V::group) tile.rows = tile.rows / V::group * V::group;
@@ -103,56 +103,64 @@ __device__ Tile tile_at(const V& view, const Source& source, int first) {
   return tile;
 }
 
-__device__ inline void add_bytes(uint32_t bytes, float weight, float (&sum)[4]) {
-  sum[0] += weight * of_bytes(bytes, 0x7650);
-  sum[1] += weight * of_bytes(bytes, 0x7651);
-  sum[2] += weight * of_bytes(bytes, 0x7652);
-  sum[3] += weight * of_bytes(bytes, 0x7653);
+template <int first>
+__device__ inline void add_bytes(uint32_t bytes, float weight, float (&sum)[8]) {
+  sum[first] += weight * of_bytes(bytes, 0x7650);
+  sum[first + 1] += weight * of_bytes(bytes, 0x7651);
+  sum[first + 2] += weight * of_bytes(bytes, 0x7652);
+  sum[first + 3] += weight * of_bytes(bytes, 0x7653);
 }
 
-// Weighted sums of four neighbouring bytes over the rows of a span; `first` is the distance of the first from the crop.
+// Weighted sums of eight neighbouring bytes over the rows of a span; `first` is the distance of the first from the
+// crop.
 __device__ inline void sum_words(const Source& source, int64_t first, const float* weights, int count,
-                                 float (&sum)[4]) {
+                                 float (&sum)[8]) {
   const unsigned stride = static_cast<unsigned>(source.stride);
   unsigned place = static_cast<unsigned>(first + (source.crop - source.base));
 #pragma unroll 2
   for (int k = 0; k < count; ++k, place += stride) {
     const uint32_t* const word = reinterpret_cast<const uint32_t*>(source.base + (place & ~3u));
-    add_bytes(__funnelshift_r(__ldg(word), __ldg(word + 1), 8 * place), weights[k], sum);
+    const uint32_t low = __ldg(word), middle = __ldg(word + 1), high = __ldg(word + 2);
+    const float weight = weights[k];
+    add_bytes<0>(__funnelshift_r(low, middle, 8 * place), weight, sum);
+    add_bytes<4>(__funnelshift_r(middle, high, 8 * place), weight, sum);
   }
 }
 
 // The same at the ends of the storage; what lies behind it counts as 0.
 __device__ inline void sum_bytes(const Source& source, int64_t first, const float* weights, int count,
-                                 float (&sum)[4]) {
+                                 float (&sum)[8]) {
   const uint8_t* in = source.crop + first;
 #pragma unroll 1
   for (int k = 0; k < count; ++k, in += source.stride) {
-    uint32_t bytes = 0;
+    uint32_t bytes[2] = {};
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if (in + i < source.end) bytes |= static_cast<uint32_t>(__ldg(in + i)) << 8 * i;
+    for (int i = 0; i < 8; ++i) {
+      if (in + i < source.end) bytes[i / 4] |= static_cast<uint32_t>(__ldg(in + i)) << i % 4 * 8;
     }
-    add_bytes(bytes, weights[k], sum);
+    add_bytes<0>(bytes[0], weights[k], sum);
+    add_bytes<4>(bytes[1], weights[k], sum);
   }
 }
 
-// `words` words of each of `rows` rows, from source column `column` on.
+// `units` of eight bytes of each of `rows` rows, from source column `column` on.
 template <class V>
-__device__ void vertical_pass(const V& view, const Source& source, const Tile& tile, int rows, int column, int words) {
-  const Divider by_words(words);
-  for (int item = threadIdx.x; item < rows * words; item += blockDim.x) {
-    const int row = by_words.quotient(item);
+__device__ void vertical_pass(const V& view, const Source& source, const Tile& tile, int rows, int column, int units) {
+  const Divider by_units(units);
+  for (int item = threadIdx.x; item < rows * units; item += blockDim.x) {
+    const int row = by_units.quotient(item);
     const Span span = tile.row_spans[row];
     const float* const weights = tile.row_weights + row * tile.row_taps;
-    const int64_t first = span.begin * source.stride + column * view.channels() + 4 * (item - row * words);
-    float sum[4] = {};
+    const int64_t first = span.begin * source.stride + column * view.channels() + 8 * (item - row * units);
+    float sum[8] = {};
     if (source.words) {
       sum_words(source, first, weights, span.count, sum);
     } else {
       sum_bytes(source, first, weights, span.count, sum);
     }
-    reinterpret_cast<float4*>(tile.middle)[item] = make_float4(sum[0], sum[1], sum[2], sum[3]);
+    float4* const out = reinterpret_cast<float4*>(tile.middle) + 2 * item;
+    out[0] = make_float4(sum[0], sum[1], sum[2], sum[3]);
+    out[1] = make_float4(sum[4], sum[5], sum[6], sum[7]);
   }
 }
 
@@ -283,10 +291,10 @@ __device__ float make_planes(const V& view, const ColorPlan& plan) {
       __syncthreads();  // spans are complete, and the rows of the last group are used up
       const int column = tile.columns[0].begin;
       const Span end = tile.columns[tile.count - 1];
-      const int words = ((end.begin + end.count - column) * view.channels() + 3) / 4;
-      vertical_pass(view, source, tile, rows, column, words);
+      const int units = ((end.begin + end.count - column) * view.channels() + 7) / 8;
+      vertical_pass(view, source, tile, rows, column, units);
       __syncthreads();  // the group is resized vertically
-      gray += horizontal_pass(view, source, tile, plan, y, rows, column, 4 * words);
+      gray += horizontal_pass(view, source, tile, plan, y, rows, column, 8 * units);
     }
     first += tile.count;
   }

@@ -45,10 +45,12 @@ template <class V, int width, int group>
 __device__ void store_pixels(const V& view, int64_t pixel, int count, Pixel<width> (&pixels)[group], bool last) {
   if (last) {
     const float threshold = view.params.solarize_threshold;
+    const bool solarized = threshold <= 1.0f;
 #pragma unroll
     for (int i = 0; i < group; ++i) {
       SSLFAST_EACH_CHANNEL(c, width, view.channels()) {
-        pixels[i].value[c] = normalised(view, pixels[i].value[c], c, threshold);
+        if (solarized) pixels[i].value[c] = solarize(pixels[i].value[c], threshold);
+        pixels[i].value[c] = normalised(view, pixels[i].value[c], c);
       }
     }
   }
@@ -90,7 +92,7 @@ __device__ void recolor(const V& view, const ColorPlan& plan, float gray_mean, b
 template <class V>
 __device__ void store_value(const V& view, int64_t at, float value, int channel, bool last) {
   if (last) {
-    value = normalised(view, value, channel, view.params.solarize_threshold);
+    value = normalised(view, solarize(value, view.params.solarize_threshold), channel);
     store_one<ResultCode<typename V::Result>>(view.out + at, value);
   } else {
     store_one<PlaneCode>(view.planes + at, value);
