@@ -41,6 +41,8 @@ def samples() -> list[Sample]:
     small = ragged(SMALL_SIZES)
     plain = presets.plain(12)[0].replace(mean=(0.0,), std=(1.0,))
     strong = presets.simclr(12, 1.0)[0].replace(blur=1.0, blur_kernel=5, solarize=0.5, jitter=1.0)
+    several = plain.replace(blur=1.0, blur_kernel=9, solarize=0.5, noise_salt_pepper=0.1)
+    wide_blur = strong.replace(blur_kernel=23, blur_sigma=(1.9, 2.0))
     out = [
         Sample("plain", drawn(small, plain)),
         Sample("identity", drawn(ragged([(12, 12)]), plain)),
@@ -55,8 +57,18 @@ def samples() -> list[Sample]:
         Sample("cutout", drawn(small, strong.replace(cutout=1.0, size=(10, 13)))),
         Sample("noise", drawn(small, presets.noisy(9, 0.1, 0.2, 0.1)[1])),
         Sample("gray", drawn(ragged(SMALL_SIZES, 1), strong.replace(mean=(0.5,), std=(0.2,)))),
-        Sample("scratch_slots", drawn(ragged([(9, 9)] * 6), strong.replace(size=46, rotation=(30.0,)))),
-        Sample("scratch_planes", drawn(ragged([(50, 40), (9, 90)]), strong.replace(size=48)), small=False),
+        Sample("rotation_30", drawn(ragged([(9, 9)] * 2), strong.replace(size=46, rotation=(30.0,)))),
+        Sample("views_48", drawn(ragged([(50, 40), (9, 90)]), strong.replace(size=48)), small=False),
+        Sample("tiles", drawn(ragged([(3, 30)]), strong.replace(size=(2, 520), blur=0.0))),
+        Sample("tall", drawn(ragged([(120, 90)]), wide_blur.replace(size=(100, 20)))),
+        Sample("odd_large", drawn(ragged([(40, 50)]), strong.replace(size=(61, 33)))),
+        Sample("sobel_wide", drawn(ragged([(5, 40)]), strong.replace(size=(3, 400), sobel=1.0))),
+        Sample("sobel_noise", drawn(small, strong.replace(size=(10, 12), sobel=1.0, noise_masking=0.2))),
+        Sample(
+            "gray_blur", drawn(ragged([(20, 15)], 1), presets.plain(20)[0].replace(blur=1.0, mean=(0.5,), std=(0.2,)))
+        ),
+        Sample("channels_4", drawn(ragged([(9, 14)], 4), several)),
+        Sample("channels_16", drawn(ragged([(9, 14)], 16), several.replace(size=(13, 8), sobel=1.0))),
         Sample("photo", drawn(ragged([(300, 400), (640, 480)]), presets.simclr(224)[0].replace(blur=1.0)), small=False),
         Sample("empty", drawn(small.select(torch.empty(0, dtype=torch.int64)), plain)),
     ]
@@ -66,6 +78,8 @@ def samples() -> list[Sample]:
     for dtype in (torch.float16, torch.bfloat16):
         out.append(Sample(f"{dtype}"[6:], drawn(small, strong, dtype)))
         out.append(Sample(f"{dtype}_channels_last"[6:], drawn(small, strong, dtype, channels_last=True)))
+        tall = drawn(ragged([(50, 70)]), strong.replace(size=(80, 28)), dtype, channels_last=dtype == torch.float16)
+        out.append(Sample(f"{dtype}_tall"[6:], tall))
     out.append(Sample("channels_last", drawn(small, strong, channels_last=True)))
     extremes = {
         "crop_of_one_pixel": {"crop_top": 0, "crop_left": 0, "crop_height": 1, "crop_width": 1},
@@ -76,6 +90,7 @@ def samples() -> list[Sample]:
         "no_saturation": {"saturation": 0},
         "narrow_blur": {"blur_sigma": 0.1, "blur_kernel": 23},
         "wide_blur": {"blur_sigma": 2.0, "blur_kernel": 23},
+        "widest_blur": {"blur_sigma": 4.0, "blur_kernel": 41},
         "solarize_all": {"solarize_threshold": 0},
     }
     for name, columns in extremes.items():
@@ -85,6 +100,8 @@ def samples() -> list[Sample]:
         out.append(Sample(f"order_{order}", rows(small, plain, **jitter), small=order % 6 == 1))
     down, up = plain.replace(size=6), plain.replace(size=60)
     out.append(Sample("down_10", drawn(ragged([(60, 61), (64, 50)]), down)))
+    # Windows wider than the work memory of a block.
+    out.append(Sample("down_200", drawn(ragged([(2, 1200), (1200, 2)]), down.replace(hflip=1.0))))
     out.append(Sample("up_20", drawn(ragged([(3, 3), (2, 5)]), up), small=False))
     return out
 

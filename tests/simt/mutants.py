@@ -23,9 +23,25 @@ from simt import bench
 FOLDER = bench.ROOT / "build" / "simt_mutants"
 
 
+def with_headers(source: Path) -> str:
+    """A kernel's source with its own headers (`csrc/ops/cuda/*.cuh`) in place of their first inclusion."""
+    seen: set[str] = set()
+
+    def insert(match: re.Match[str]) -> str:
+        if match[1] in seen:
+            return ""
+        seen.add(match[1])
+        return inlined((bench.ROOT / match[1]).read_text().replace("#pragma once\n", ""))
+
+    def inlined(text: str) -> str:
+        return re.sub(r'^#include "(csrc/ops/cuda/\w+\.cuh)"$', insert, text, flags=re.MULTILINE)
+
+    return inlined(source.read_text())
+
+
 @dataclass(frozen=True)
 class Mutant:
-    """One bug in csrc/ops/cuda/<kernel>_kernel.cu: `before` occurs once there and becomes `after`.
+    """One bug in csrc/ops/cuda/<kernel>_kernel.cu or its headers: `before` occurs once and becomes `after`.
 
     The samples of the ops whose names begin with `op`, or else with the kernel's, are to find it.
     """
@@ -42,7 +58,7 @@ class Mutant:
 
     def text(self) -> str:
         """The broken source."""
-        source = self.source.read_text()
+        source = with_headers(self.source)
         count = source.count(self.before)
         assert count == 1, f"{self.kernel}: {self.before!r} occurs {count} times; adapt the table of mutants"
         return source.replace(self.before, self.after)
@@ -57,23 +73,56 @@ MUTANTS = [
     Mutant("augment_params", "wrong index", "args.index[b]", "args.index[b + 1]"),
     Mutant("augment_params", "wrong index", "args.sizes[2 * b + 1]", "args.sizes[2 * b]"),
     Mutant("augment_params", "missing tail guard", "if (b >= args.count) return;", ""),
-    Mutant("augment", "wrong index", "view.front[c * view.pixels + p] = bicubic", "view.front[c * p + p] = bicubic"),
-    Mutant("augment", "wrong index", "row[j * args.channels]", "row[(j + 1) * args.channels]"),
+    Mutant("augment", "wrong index", "tile.middle) + 2 * item", "tile.middle) + item"),
+    Mutant(
+        "augment",
+        "wrong index",
+        "sum[first + 3] += weight * of_bytes(bytes, 0x7653)",
+        "sum[first + 3] += weight * of_bytes(bytes, 0x7652)",
+    ),
+    Mutant("augment", "wrong index", "(span.begin - column) * channels", "(span.begin - column + 1) * channels"),
     Mutant("augment", "wrong index", "partial[threadIdx.x / 32] = value", "partial[threadIdx.x / 16] = value"),
-    Mutant("augment", "wrong index", "out + c * args.stride_channel", "out + (c + 1) * args.stride_channel"),
-    without_barrier("augment", "rotation_of(view.params, height, width);\n  __syncthreads();"),
+    Mutant(
+        "augment", "wrong index", "return channel * args.stride_channel", "return (channel + 1) * args.stride_channel"
+    ),
+    Mutant("augment", "wrong index", "3 * pixel + 4 * unit", "3 * pixel + 3 * unit"),
+    Mutant("augment", "wrong index", "__umulhi(static_cast<unsigned>(n)", "__umulhi(static_cast<unsigned>(n + 1)"),
+    Mutant(
+        "augment",
+        "wrong index",
+        "spread<margin>(sums, weights, i + 3, four.w)",
+        "spread<margin>(sums, weights, i + 2, four.w)",
+    ),
+    Mutant("augment", "wrong index", "blur.stage + 2 * pair + y * pitch", "blur.stage + 2 * pair + (y + 1) * pitch"),
+    Mutant("augment", "wrong index", "kept ? view.work[y]", "kept ? view.work[y + 1]"),
+    without_barrier("augment", "__syncthreads();  // the row of parameters"),
     without_barrier("augment", "partial[threadIdx.x / 32] = value;\n  __syncthreads();"),
-    without_barrier("augment", "const int step = horizontal ? 1 : width;\n  __syncthreads();"),
-    without_barrier("augment", "height = view.args.height, width = view.args.width;\n  __syncthreads();"),
-    without_barrier("augment", "store<T>(view, valid);\n    __syncthreads();"),
-    Mutant("augment", "missing tail guard", "b < args.count; b += gridDim.x", "b <= args.count; b += gridDim.x"),
+    without_barrier("augment", "__syncthreads();  // the spans of the last tile are used up"),
+    without_barrier("augment", "__syncthreads();  // spans are complete, and the rows of the last group are used up"),
+    without_barrier("augment", "__syncthreads();  // the group is resized vertically"),
+    without_barrier("augment", "__syncthreads();  // the weights are complete, and the stage is used up"),
+    without_barrier("augment", "__syncthreads();  // lines are complete"),
+    without_barrier("augment", "__syncthreads();  // and their margins"),
+    without_barrier("augment", "__syncthreads();  // the planes are complete, and the stage is used up"),
+    without_barrier("augment", "__syncthreads();  // columns are complete"),
+    without_barrier("augment", "__syncthreads();  // columns have their margins"),
+    without_barrier("augment", "__syncthreads();  // the planes are complete, and the kept column too"),
+    without_barrier("augment", "__syncthreads();  // rows up to y + 1 are read"),
+    without_barrier("augment", "__syncthreads();  // the planes are complete, noise may come"),
+    Mutant("augment", "missing tail guard", "last + 12 <= source.end", "last <= source.end"),
+    Mutant("augment", "missing tail guard", "if (in + i < source.end) bytes", "bytes"),
+    Mutant("augment", "missing tail guard", "item < rows * units", "item <= rows * units"),
+    Mutant("augment", "missing tail guard", "smaller(first + i, rows - 1) * pitch", "(first + i) * pitch"),
+    Mutant("augment", "missing tail guard", "if (i >= rows) break;", ""),
+    Mutant("augment", "missing tail guard", "if (x + o < view.args.width) store_one", "store_one"),
+    Mutant("augment", "missing tail guard", "if (y + o >= height) break;", ""),
+    Mutant("augment", "missing tail guard", "if (both) store_value", "store_value"),
+    Mutant("augment", "missing tail guard", "if (inside)\n          store_value", "store_value"),
     Mutant(
         "augment",
         "missing tail guard",
-        "const bool flip = view.params.hflip != 0.0f, mirror = view.params.vflip != 0.0f;\n"
-        "  for (int p = threadIdx.x; p < view.pixels; p += threads) {",
-        "const bool flip = view.params.hflip != 0.0f, mirror = view.params.vflip != 0.0f;\n"
-        "  for (int p = threadIdx.x; p - static_cast<int>(threadIdx.x) < view.pixels; p += threads) {",
+        "pixel < view.pixels; pixel += blockDim.x)",
+        "pixel <= view.pixels; pixel += blockDim.x)",
     ),
     Mutant("lab", "wrong index", "store(out + args.plane, green_red);", "store(out + 2 * args.plane, green_red);"),
     Mutant("lab", "wrong index", "load<T, width>(in + 2 * args.plane)", "load<T, width>(in + 3 * args.plane)"),

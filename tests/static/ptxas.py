@@ -39,19 +39,21 @@ class Claim:
         hot: no spills, and no local arrays (which live in slow memory too).
         load_bytes, store_bytes: exactly these widths of global loads and stores, where given; (16, 4) is 16 bytes with
             a tail of 4.
+        widest_store: at least one global store of so many bytes.
         tensor_cores: at least one tensor-core instruction.
     """
 
     hot: bool = False
     load_bytes: tuple[int, ...] | None = None
     store_bytes: tuple[int, ...] | None = None
+    widest_store: int = 0
     tensor_cores: bool = False
 
 
 # A kernel joins by one line.
 CLAIMS: dict[str, Claim] = {
     "augment_params": Claim(hot=True),
-    "augment": Claim(hot=True),
+    "augment": Claim(hot=True, widest_store=8),
     "rgb_to_lab_kernel": Claim(hot=True),
     "lab_to_rgb_kernel": Claim(hot=True),
     "lab_means_kernel": Claim(hot=True),
@@ -228,6 +230,9 @@ def broken_claims(kernel: Kernel, claim: Claim) -> list[str]:
     ):
         if claimed is not None and set(claimed) != set(real):
             found.append(f"its global {what} are {sorted(real)} bytes wide, claimed are {sorted(claimed)}")
+    widest = max(kernel.store_bytes, default=0)
+    if widest < claim.widest_store:
+        found.append(f"its widest global store is {widest} bytes, claimed are {claim.widest_store}")
     if claim.tensor_cores and not kernel.tensor_instructions:
         found.append("it has no tensor-core instruction")
     return [f"{kernel.name} for {kernel.architecture}: {sentence}" for sentence in found]

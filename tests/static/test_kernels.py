@@ -88,6 +88,7 @@ def test_table_names_every_kernel(kernels):
         ("narrow_copy", Claim(load_bytes=(16,)), "its global loads are [4] bytes wide, claimed are [16]"),
         ("byte_copy", Claim(store_bytes=(16,)), "its global stores are [1] bytes wide, claimed are [16]"),
         ("wide_copy", Claim(load_bytes=(16, 4)), "its global loads are [16] bytes wide, claimed are [4, 16]"),
+        ("narrow_copy", Claim(widest_store=8), "its widest global store is 4 bytes, claimed are 8"),
         ("narrow_copy", Claim(tensor_cores=True), "it has no tensor-core instruction"),
     ],
 )
@@ -104,6 +105,7 @@ def test_broken_claims_are_noticed(examples, function, claim, sentence):
     [
         ("wide_copy", Claim(hot=True, load_bytes=(16,), store_bytes=(16,))),
         ("narrow_copy", Claim(hot=True, load_bytes=(4,), store_bytes=(4,))),
+        ("wide_copy", Claim(widest_store=16)),
         ("vectorised", Claim(hot=True, load_bytes=(16, 4), store_bytes=(16, 4))),
         ("product_of_fragments", Claim(hot=True, tensor_cores=True)),
         ("product_through_shared", Claim(hot=True, tensor_cores=True, load_bytes=(16,))),

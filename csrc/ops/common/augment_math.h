@@ -20,7 +20,11 @@ SSLFAST_SHARED T larger(T a, T b) {
   return a > b ? a : b;
 }
 #if defined(__CUDA_ARCH__)
-SSLFAST_SHARED float clamp01(float x) { return smaller(larger(x, 0.0f), 1.0f); }
+// One instruction each on a GPU, where the comparisons above take two; they differ for NaN only.
+SSLFAST_SHARED float smaller(float a, float b) { return fminf(a, b); }
+SSLFAST_SHARED float larger(float a, float b) { return fmaxf(a, b); }
+SSLFAST_SHARED float clamp01(float x) { return __saturatef(x); }
+SSLFAST_SHARED float reciprocal(float x) { return __fdividef(1.0f, x); }
 #else
 // By bits, which from 0 on have the order of the values: compilers vectorise min and max of integers, but not of
 // floats, which might be NaN.
@@ -31,6 +35,7 @@ SSLFAST_SHARED float clamp01(float x) {
   std::memcpy(&x, &bits, sizeof(bits));
   return x;
 }
+SSLFAST_SHARED float reciprocal(float x) { return 1.0f / x; }
 #endif
 
 // --- crop and resize -------------------------------------------------------------------------------------------------
@@ -138,29 +143,29 @@ SSLFAST_SHARED bool has_rotation(const AugmentParams& params) {
   return params.rotation != 0.0f || params.rotation_zoom != 1.0f;
 }
 
-// Bilinear, zero outside the plane.
-SSLFAST_SHARED float sample(const float* plane, int height, int width, float x, float y) {
-  const float left = floorf(x), top = floorf(y);
-  const float fx = x - left, fy = y - top;
-  if (!(left >= -1.0f && top >= -1.0f && left < static_cast<float>(width) && top < static_cast<float>(height)))
-    return 0.0f;
-  const int x0 = static_cast<int>(left), y0 = static_cast<int>(top);
-  float value = 0.0f;
-  for (int dy = 0; dy < 2; ++dy) {
-    for (int dx = 0; dx < 2; ++dx) {
-      const int xi = x0 + dx, yi = y0 + dy;
-      const float weight = (dx ? fx : 1.0f - fx) * (dy ? fy : 1.0f - fy);
-      if (weight > 0.0f && xi >= 0 && xi < width && yi >= 0 && yi < height) value += weight * plane[yi * width + xi];
-    }
-  }
-  return value;
-}
-
-SSLFAST_SHARED float rotated_sample(const float* plane, int height, int width, const Rotation& rotation, int x, int y) {
+// Calls add(weight, x, y) for what pixel (x, y) of a rotated view is the weighted sum of: bilinear, nothing outside the
+// view.
+template <class Add>
+SSLFAST_SHARED void for_each_rotated(int height, int width, const Rotation& rotation, int x, int y, const Add& add) {
   const float dx = static_cast<float>(x) - rotation.center_x, dy = static_cast<float>(y) - rotation.center_y;
   const float source_x = rotation.cosine * dx - rotation.sine * dy + rotation.center_x;
   const float source_y = rotation.sine * dx + rotation.cosine * dy + rotation.center_y;
-  return sample(plane, height, width, source_x, source_y);
+  const float left = floorf(source_x), top = floorf(source_y);
+  const float fx = source_x - left, fy = source_y - top;
+  if (!(left >= -1.0f && top >= -1.0f && left < static_cast<float>(width) && top < static_cast<float>(height))) return;
+  const int x0 = static_cast<int>(left), y0 = static_cast<int>(top);
+  for (int k = 0; k < 4; ++k) {
+    const int xi = x0 + (k & 1), yi = y0 + (k >> 1);
+    const float weight = ((k & 1) ? fx : 1.0f - fx) * ((k >> 1) ? fy : 1.0f - fy);
+    if (weight > 0.0f && xi >= 0 && xi < width && yi >= 0 && yi < height) add(weight, xi, yi);
+  }
+}
+
+SSLFAST_SHARED float rotated_sample(const float* plane, int height, int width, const Rotation& rotation, int x, int y) {
+  float value = 0.0f;
+  for_each_rotated(height, width, rotation, x, y,
+                   [&](float weight, int xi, int yi) { value += weight * plane[yi * width + xi]; });
+  return value;
 }
 
 // --- colour ----------------------------------------------------------------------------------------------------------
@@ -187,12 +192,15 @@ constexpr uint64_t packed_orders(int first) {
   return packed;
 }
 
-// Step `position` (0 … 3) of permutation `order` (0 … 23).
-SSLFAST_SHARED int jitter_step(int order, int position) {
+// The four steps of permutation `order` (0 … 23), two bits each, the first lowest.
+SSLFAST_SHARED int jitter_steps(int order) {
   constexpr uint64_t first = packed_orders(0), second = packed_orders(8), third = packed_orders(16);
   const uint64_t packed = order < 8 ? first : (order < 16 ? second : third);
-  return static_cast<int>(packed >> (8 * (order & 7) + 2 * position)) & 3;
+  return static_cast<int>(packed >> 8 * (order & 7)) & 0xFF;
 }
+
+// Step `position` (0 … 3) of permutation `order` (0 … 23).
+SSLFAST_SHARED int jitter_step(int order, int position) { return jitter_steps(order) >> 2 * position & 3; }
 
 SSLFAST_SHARED int jitter_order(const AugmentParams& params) {
   return static_cast<int>(smaller(larger(params.jitter_order, 0.0f), 23.0f));
@@ -215,7 +223,7 @@ SSLFAST_SHARED float hsv_channel(float n, float h6, float value, float chroma) {
 SSLFAST_SHARED void shift_hue(float& r, float& g, float& b, float shift) {
   const float value = larger(r, larger(g, b));
   const float chroma = value - smaller(r, smaller(g, b));
-  const float inverse = 1.0f / (chroma > 0.0f ? chroma : 1.0f);
+  const float inverse = reciprocal(chroma > 0.0f ? chroma : 1.0f);
   const float from_r = (g - b) * inverse;
   const float from_g = 2.0f + (b - r) * inverse;
   const float from_b = 4.0f + (r - g) * inverse;
@@ -252,15 +260,20 @@ SSLFAST_SHARED int reflect(int i, int size) {
 
 // --- sobel -----------------------------------------------------------------------------------------------------------
 
-// Magnitude of the gradient at (x, y) by Sobel's 3x3 kernels over 8, with repeated edges.
+// Magnitude of the gradient in the middle of three rows of three values, by Sobel's 3x3 kernels over 8.
+SSLFAST_SHARED float sobel_of(const float (&up)[3], const float (&here)[3], const float (&down)[3]) {
+  const float gx = up[2] - up[0] + 2.0f * (here[2] - here[0]) + down[2] - down[0];
+  const float gy = down[0] - up[0] + 2.0f * (down[1] - up[1]) + down[2] - up[2];
+  return 0.125f * sqrtf(gx * gx + gy * gy);
+}
+
+// The same at (x, y) of a plane, with repeated edges.
 SSLFAST_SHARED float sobel_at(const float* plane, int height, int width, int x, int y) {
   const int left = larger(x - 1, 0), right = smaller(x + 1, width - 1);
   const float* up = plane + static_cast<int64_t>(larger(y - 1, 0)) * width;
   const float* here = plane + static_cast<int64_t>(y) * width;
   const float* down = plane + static_cast<int64_t>(smaller(y + 1, height - 1)) * width;
-  const float gx = up[right] - up[left] + 2.0f * (here[right] - here[left]) + down[right] - down[left];
-  const float gy = down[left] - up[left] + 2.0f * (down[x] - up[x]) + down[right] - up[right];
-  return 0.125f * sqrtf(gx * gx + gy * gy);
+  return sobel_of({up[left], up[x], up[right]}, {here[left], here[x], here[right]}, {down[left], down[x], down[right]});
 }
 
 // --- solarize and noise ----------------------------------------------------------------------------------------------

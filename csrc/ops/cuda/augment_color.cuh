@@ -1,0 +1,93 @@
+// Colour jitter and grayscale on the pixels that a thread holds in registers.
+#pragma once
+
+#include "csrc/ops/cuda/augment_planes.cuh"
+
+namespace sslfast {
+namespace {
+
+template <int width>
+struct Pixel {
+  float value[width];
+};
+
+// Loops over the channels that exist; `width` of them are in registers.
+#define SSLFAST_EACH_CHANNEL(c, width, channels) \
+  _Pragma("unroll") for (int c = 0; c < (width); ++c) if ((width) == 3 || c < (channels))
+
+// The weighted sum of three channels, else their mean.
+template <int width>
+__device__ float gray_of_pixel(const Pixel<width>& pixel, int channels) {
+  if constexpr (width == 3) return gray_of(pixel.value[0], pixel.value[1], pixel.value[2]);
+  float sum = 0.0f;
+  SSLFAST_EACH_CHANNEL(c, width, channels) sum += pixel.value[c];
+  return sum / static_cast<float>(channels);
+}
+
+// Contrast needs the mean gray of the whole view at its place in the order: the `before` steps in front of it are done
+// when the view is resized, the rest after its gray is summed up. Without contrast all steps belong to the rest.
+struct ColorPlan {
+  int steps;  // two bits a step
+  int before;
+  bool contrast;
+};
+
+__device__ inline ColorPlan color_plan(const AugmentParams& params) {
+  ColorPlan plan{jitter_steps(jitter_order(params)), 0, params.contrast != 1.0f};
+  if (plan.contrast) {
+    while ((plan.steps >> 2 * plan.before & 3) != step_contrast) ++plan.before;
+  }
+  return plan;
+}
+
+template <int width, int count>
+__device__ void blend_pixels(Pixel<width> (&pixels)[count], int channels, float other, float factor) {
+#pragma unroll
+  for (int i = 0; i < count; ++i) {
+    SSLFAST_EACH_CHANNEL(c, width, channels) pixels[i].value[c] = blend(pixels[i].value[c], other, factor);
+  }
+}
+
+template <int width, int count>
+__device__ void color_steps(Pixel<width> (&pixels)[count], const AugmentParams& params, const ColorPlan& plan,
+                            int begin, int end, int channels, float gray_mean) {
+#pragma unroll 1
+  for (int k = begin; k < end; ++k) {
+    const int step = plan.steps >> 2 * k & 3;
+    if (step == step_brightness) {
+      if (params.brightness != 1.0f) blend_pixels(pixels, channels, 0.0f, params.brightness);
+    } else if (step == step_contrast) {
+      if (params.contrast != 1.0f) blend_pixels(pixels, channels, gray_mean, params.contrast);
+    } else if (step == step_saturation) {
+      if (params.saturation == 1.0f) continue;
+#pragma unroll
+      for (int i = 0; i < count; ++i) {
+        const float gray = gray_of_pixel(pixels[i], channels);
+        SSLFAST_EACH_CHANNEL(c, width, channels) {
+          pixels[i].value[c] = blend(pixels[i].value[c], gray, params.saturation);
+        }
+      }
+    } else if (width == 3 && params.hue != 0.0f) {
+#pragma unroll
+      for (int i = 0; i < count; ++i) {
+        shift_hue(pixels[i].value[0], pixels[i].value[1], pixels[i].value[2], params.hue);
+      }
+    }
+  }
+}
+
+// The rest of the steps, and grayscale.
+template <int width, int count>
+__device__ void finish_color(Pixel<width> (&pixels)[count], const AugmentParams& params, const ColorPlan& plan,
+                             int channels, float gray_mean) {
+  color_steps(pixels, params, plan, plan.before, 4, channels, gray_mean);
+  if (params.grayscale == 0.0f) return;
+#pragma unroll
+  for (int i = 0; i < count; ++i) {
+    const float gray = gray_of_pixel(pixels[i], channels);
+    SSLFAST_EACH_CHANNEL(c, width, channels) pixels[i].value[c] = gray;
+  }
+}
+
+}  // namespace
+}  // namespace sslfast

@@ -1,0 +1,305 @@
+// Crop, resize, flips, rotation and the colour steps in front of contrast: the stored image -> working planes.
+//
+// The resize is separable. Rows of a view are made in groups, as many as the block's work memory holds:
+//
+//   work   | rows of the group, resized vertically, interleaved | spans and weights of the columns, of the rows |
+//
+// Vertical pass: a thread owns eight bytes of a row, which it cuts from three words of each source row that counts.
+// Then horizontal pass: a thread owns one column of four rows, so that a weight serves 12 products; lanes of a warp
+// read neighbouring pixels, whose distance of three numbers meets every bank once. Wide views are made tile by tile.
+#pragma once
+
+#include "csrc/ops/cuda/augment_color.cuh"
+
+namespace sslfast {
+namespace {
+
+struct Source {
+  const uint8_t* crop;
+  const uint8_t* end;  // of the storage
+  int64_t stride;
+  ResizeAxis vertical, horizontal;
+  bool flip, mirror;
+  // Whether all words that hold bytes of the crop, and two more, lie inside the storage and within 2^31 bytes. Then
+  // `base` is the first of them, and 32 bits name a byte by its distance from there.
+  bool words;
+  const uint8_t* base;
+};
+
+template <class V>
+__device__ Source source_of(const V& view) {
+  const AugmentArgs& args = view.args;
+  const int image_width = args.sizes[2 * view.image + 1];
+  const Crop crop = crop_of(view.params, args.sizes[2 * view.image], image_width);
+  Source source;
+  source.stride = static_cast<int64_t>(image_width) * args.channels;
+  source.crop = args.storage + args.offsets[view.image] + crop.top * source.stride +
+                static_cast<int64_t>(crop.left) * args.channels;
+  source.end = args.storage + args.storage_bytes;
+  const bool bicubic = view.params.bicubic != 0.0f;
+  source.vertical = resize_axis(crop.height, args.height, bicubic);
+  source.horizontal = resize_axis(crop.width, args.width, bicubic);
+  source.flip = view.params.hflip != 0.0f;
+  source.mirror = view.params.vflip != 0.0f;
+  source.base = source.crop - reinterpret_cast<uintptr_t>(source.crop) % 4;
+  const uint8_t* const last = source.crop + (crop.height - 1) * source.stride + crop.width * args.channels;
+  source.words = source.base >= args.storage && last + 12 <= source.end && last - source.base < int64_t{1} << 31;
+  return source;
+}
+
+// The inputs that one output is summed from.
+struct Span {
+  int begin, count;
+};
+
+// Fills a span and its weights, which lie `step` apart.
+__device__ inline void fill_span(const ResizeAxis& axis, int i, float scale, Span* span, float* weights, int step) {
+  const ResizeWindow window = resize_window(axis, i);
+  *span = {window.begin, window.end - window.begin};
+#pragma unroll 1
+  for (int j = window.begin; j < window.end; ++j, weights += step) {
+    *weights = resize_weight(axis, window.center, j) * (window.inverse_sum * scale);
+  }
+}
+
+// An upper bound of the inputs of `count` neighbouring outputs.
+__device__ inline int span_bound(const ResizeAxis& axis, int count) {
+  const float reach = static_cast<float>(count - 1) * axis.scale + 2.0f * axis.support;
+  return smaller(static_cast<int>(reach) + 3, axis.input);
+}
+
+constexpr int max_tile = 512;
+
+// Columns [first, first + count) of the view before its flip, and where the work memory holds what.
+struct Tile {
+  int first, count;
+  int rows;  // of the view in a group; 0 when not even one fits
+  int row_taps;
+  float* middle;
+  Span* columns;
+  Span* row_spans;
+  float* column_weights;  // number k of column u: k * count + u
+  float* row_weights;     // number k of row r: r * row_taps + k
+};
+
+template <class V>
+__device__ Tile tile_at(const V& view, const Source& source, int first) {
+  constexpr int span_size = sizeof(Span) / sizeof(float);
+  Tile tile{first, smaller(view.args.width - first, max_tile), 0, span_bound(source.vertical, 1)};
+  const int column_size = span_size + span_bound(source.horizontal, 1);
+  int pitch;
+  for (;; tile.count /= 2) {
+    pitch = (span_bound(source.horizontal, tile.count) * view.channels() + 7) / 8 * 8;
+    tile.rows = (view.work_size - tile.count * column_size) / (pitch + span_size + tile.row_taps);
+    tile.rows = smaller(larger(tile.rows, 0), view.args.height);
+    if (tile.rows > V::group) tile.rows = tile.rows / V::group * V::group;
+    if (tile.rows >= V::group || tile.rows == view.args.height || tile.count == 1) break;
+  }
+  tile.middle = view.work;
+  tile.columns = reinterpret_cast<Span*>(view.work + tile.rows * pitch);
+  tile.row_spans = tile.columns + tile.count;
+  tile.column_weights = reinterpret_cast<float*>(tile.row_spans + tile.rows);
+  tile.row_weights = tile.column_weights + tile.count * (column_size - span_size);
+  return tile;
+}
+
+template <int first>
+__device__ inline void add_bytes(uint32_t bytes, float weight, float (&sum)[8]) {
+  sum[first] += weight * of_bytes(bytes, 0x7650);
+  sum[first + 1] += weight * of_bytes(bytes, 0x7651);
+  sum[first + 2] += weight * of_bytes(bytes, 0x7652);
+  sum[first + 3] += weight * of_bytes(bytes, 0x7653);
+}
+
+// Weighted sums of eight neighbouring bytes over the rows of a span; `first` is the distance of the first from the
+// crop.
+__device__ inline void sum_words(const Source& source, int64_t first, const float* weights, int count,
+                                 float (&sum)[8]) {
+  const unsigned stride = static_cast<unsigned>(source.stride);
+  unsigned place = static_cast<unsigned>(first + (source.crop - source.base));
+#pragma unroll 2
+  for (int k = 0; k < count; ++k, place += stride) {
+    const uint32_t* const word = reinterpret_cast<const uint32_t*>(source.base + (place & ~3u));
+    const uint32_t low = __ldg(word), middle = __ldg(word + 1), high = __ldg(word + 2);
+    const float weight = weights[k];
+    add_bytes<0>(__funnelshift_r(low, middle, 8 * place), weight, sum);
+    add_bytes<4>(__funnelshift_r(middle, high, 8 * place), weight, sum);
+  }
+}
+
+// The same at the ends of the storage; what lies behind it counts as 0.
+__device__ inline void sum_bytes(const Source& source, int64_t first, const float* weights, int count,
+                                 float (&sum)[8]) {
+  const uint8_t* in = source.crop + first;
+#pragma unroll 1
+  for (int k = 0; k < count; ++k, in += source.stride) {
+    uint32_t bytes[2] = {};
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      if (in + i < source.end) bytes[i / 4] |= static_cast<uint32_t>(__ldg(in + i)) << i % 4 * 8;
+    }
+    add_bytes<0>(bytes[0], weights[k], sum);
+    add_bytes<4>(bytes[1], weights[k], sum);
+  }
+}
+
+// `units` of eight bytes of each of `rows` rows, from source column `column` on.
+template <class V>
+__device__ void vertical_pass(const V& view, const Source& source, const Tile& tile, int rows, int column, int units) {
+  const Divider by_units(units);
+  for (int item = threadIdx.x; item < rows * units; item += blockDim.x) {
+    const int row = by_units.quotient(item);
+    const Span span = tile.row_spans[row];
+    const float* const weights = tile.row_weights + row * tile.row_taps;
+    const int64_t first = span.begin * source.stride + column * view.channels() + 8 * (item - row * units);
+    float sum[8] = {};
+    if (source.words) {
+      sum_words(source, first, weights, span.count, sum);
+    } else {
+      sum_bytes(source, first, weights, span.count, sum);
+    }
+    float4* const out = reinterpret_cast<float4*>(tile.middle) + 2 * item;
+    out[0] = make_float4(sum[0], sum[1], sum[2], sum[3]);
+    out[1] = make_float4(sum[4], sum[5], sum[6], sum[7]);
+  }
+}
+
+// Colour in front of contrast, then pixels (x, y), (x, y + 1) … go to the planes; returns the sum of their gray.
+template <class V, int width, int count>
+__device__ float deposit(const V& view, const ColorPlan& plan, Pixel<width> (&pixels)[count], int x, int y, int rows) {
+  const int channels = view.channels();
+  color_steps(pixels, view.params, plan, 0, plan.before, channels, 0.0f);
+  float sum = 0.0f;
+#pragma unroll
+  for (int i = 0; i < count; ++i) {
+    if (i >= rows) break;
+    if (plan.contrast) sum += gray_of_pixel(pixels[i], channels);
+    const int64_t pixel = static_cast<int64_t>(y + i) * view.args.width + x;
+    SSLFAST_EACH_CHANNEL(c, width, channels) {
+      store_one<PlaneCode>(view.planes + view.at(c, pixel), pixels[i].value[c]);
+    }
+  }
+  return sum;
+}
+
+// Rows y … y + rows - 1 of the view from the group's rows, which begin at source column `column`.
+template <class V>
+__device__ float horizontal_pass(const V& view, const Source& source, const Tile& tile, const ColorPlan& plan, int y,
+                                 int rows, int column, int pitch) {
+  constexpr int width = V::pixel_width, count = V::group;
+  const int channels = view.channels();
+  const Divider by_columns(tile.count);
+  float gray = 0.0f;
+  for (int item = threadIdx.x; item < (rows + count - 1) / count * tile.count; item += blockDim.x) {
+    const int first = by_columns.quotient(item) * count;
+    const int u = item - first / count * tile.count;
+    const Span span = tile.columns[u];
+    const float* weights = tile.column_weights + u;
+    const float* in[count];
+#pragma unroll
+    for (int i = 0; i < count; ++i) {
+      in[i] = tile.middle + smaller(first + i, rows - 1) * pitch + (span.begin - column) * channels;
+    }
+    Pixel<width> pixels[count] = {};
+#pragma unroll 2
+    for (int k = 0; k < span.count; ++k, weights += tile.count) {
+      const float weight = *weights;
+#pragma unroll
+      for (int i = 0; i < count; ++i) {
+        SSLFAST_EACH_CHANNEL(c, width, channels) pixels[i].value[c] += weight * in[i][c];
+        in[i] += channels;
+      }
+    }
+    if (source.horizontal.bicubic) {
+#pragma unroll
+      for (int i = 0; i < count; ++i) {
+        SSLFAST_EACH_CHANNEL(c, width, channels) pixels[i].value[c] = clamp01(pixels[i].value[c]);
+      }
+    }
+    const int x = source.flip ? view.args.width - 1 - (tile.first + u) : tile.first + u;
+    gray += deposit(view, plan, pixels, x, y + first, rows - first);
+  }
+  return gray;
+}
+
+// One pixel straight from the image, for views that are rotated and for windows wider than the work memory.
+template <class V>
+__device__ void add_resized(const V& view, const Source& source, float factor, int x, int y,
+                            Pixel<V::pixel_width>& pixel) {
+  const int channels = view.channels();
+  const ResizeWindow rows = resize_window(source.vertical, source.mirror ? view.args.height - 1 - y : y);
+  const ResizeWindow columns = resize_window(source.horizontal, source.flip ? view.args.width - 1 - x : x);
+  Pixel<V::pixel_width> sum = {};
+#pragma unroll 1
+  for (int i = rows.begin; i < rows.end; ++i) {
+    const float row_weight = resize_weight(source.vertical, rows.center, i);
+    const uint8_t* in = source.crop + i * source.stride + static_cast<int64_t>(columns.begin) * channels;
+#pragma unroll 1
+    for (int j = columns.begin; j < columns.end; ++j, in += channels) {
+      const float weight = row_weight * resize_weight(source.horizontal, columns.center, j);
+      SSLFAST_EACH_CHANNEL(c, V::pixel_width, channels) sum.value[c] += weight * static_cast<float>(__ldg(in + c));
+    }
+  }
+  const float scale = rows.inverse_sum * columns.inverse_sum * (1.0f / 255.0f);
+  SSLFAST_EACH_CHANNEL(c, V::pixel_width, channels) pixel.value[c] += factor * clamp01(sum.value[c] * scale);
+}
+
+// Columns from `first` on, before the flip.
+template <class V>
+__device__ float resize_directly(const V& view, const Source& source, const ColorPlan& plan, int first) {
+  const bool rotated = has_rotation(view.params);
+  const Rotation rotation = rotation_of(view.params, view.args.height, view.args.width);
+  const int count = view.args.width - first;
+  float gray = 0.0f;
+  for (int64_t item = threadIdx.x; item < static_cast<int64_t>(count) * view.args.height; item += blockDim.x) {
+    const int y = static_cast<int>(item / count);
+    const int u = first + static_cast<int>(item - static_cast<int64_t>(y) * count);
+    const int x = source.flip && !rotated ? view.args.width - 1 - u : u;
+    Pixel<V::pixel_width> pixel[1] = {};
+    if (rotated) {
+      for_each_rotated(view.args.height, view.args.width, rotation, x, y, [&](float weight, int from_x, int from_y) {
+        add_resized(view, source, weight, from_x, from_y, pixel[0]);
+      });
+    } else {
+      add_resized(view, source, 1.0f, x, y, pixel[0]);
+    }
+    gray += deposit(view, plan, pixel, x, y, 1);
+  }
+  return gray;
+}
+
+// Fills the working planes; returns this thread's share of the sum of gray where the plan has contrast.
+template <class V>
+__device__ float make_planes(const V& view, const ColorPlan& plan) {
+  const AugmentArgs& args = view.args;
+  const Source source = source_of(view);
+  if (has_rotation(view.params)) return resize_directly(view, source, plan, 0);
+  float gray = 0.0f;
+  for (int first = 0; first < args.width;) {
+    const Tile tile = tile_at(view, source, first);
+    if (tile.rows == 0) return gray + resize_directly(view, source, plan, first);
+    if (first > 0) __syncthreads();  // the spans of the last tile are used up
+    for (int u = threadIdx.x; u < tile.count; u += blockDim.x) {
+      fill_span(source.horizontal, first + u, 1.0f, tile.columns + u, tile.column_weights + u, tile.count);
+    }
+    for (int y = 0; y < args.height; y += tile.rows) {
+      const int rows = smaller(tile.rows, args.height - y);
+      for (int r = threadIdx.x; r < rows; r += blockDim.x) {
+        fill_span(source.vertical, source.mirror ? args.height - 1 - y - r : y + r, 1.0f / 255.0f, tile.row_spans + r,
+                  tile.row_weights + r * tile.row_taps, 1);
+      }
+      __syncthreads();  // spans are complete, and the rows of the last group are used up
+      const int column = tile.columns[0].begin;
+      const Span end = tile.columns[tile.count - 1];
+      const int units = ((end.begin + end.count - column) * view.channels() + 7) / 8;
+      vertical_pass(view, source, tile, rows, column, units);
+      __syncthreads();  // the group is resized vertically
+      gray += horizontal_pass(view, source, tile, plan, y, rows, column, 8 * units);
+    }
+    first += tile.count;
+  }
+  return gray;
+}
+
+}  // namespace
+}  // namespace sslfast
