@@ -79,7 +79,7 @@ def test_part_of_a_suite_keeps_the_other_cases(runner: Any, tmp_path: Path, monk
     out = tmp_path / "result.json"
 
     def measured(only: list[str], *sizes: int) -> list[dict[str, Any]]:
-        monkeypatch.setattr(cases, "cases", lambda setup: [cases._case(setup, size, 16) for size in sizes])
+        monkeypatch.setattr(cases, "cases", lambda setup: [cases.contrastive_case(setup, size, 16) for size in sizes])
         command.bench("ops", against=["pytorch"], only=only, seconds=0.0, out=out)
         rows: list[dict[str, Any]] = json.loads(out.read_text())["rows"]
         return rows

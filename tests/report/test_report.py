@@ -91,7 +91,7 @@ def test_neighbours_are_judged_by_class(page):
 def test_curves_of_the_log(page):
     text = squeeze(page.sections["training"])
     assert "Loss," in text and "Learning rate," in text and "Images per second," in text
-    assert "Where the time of a step went: views" in text
+    assert "Where the time of a step went: data" in text
 
 
 def test_text_from_files_is_escaped(run, open_page):

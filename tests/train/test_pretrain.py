@@ -44,7 +44,7 @@ def test_a_run_leaves_its_folder(tiny, metrics, capsys):
 def test_time_is_shared_out(tiny):
     header, first, *_ = (pretrain(tiny()) / "metrics.csv").read_text().splitlines()
     row = dict(zip(header.split(","), map(float, first.split(",")), strict=True))
-    shares = [row[f"{part}_share"] for part in ("views", "forward", "backward", "optimizer")]
+    shares = [row[f"{part}_share"] for part in ("data", "views", "forward", "backward", "optimizer")]
     assert sum(shares) == pytest.approx(1.0, abs=1e-3) and row["images_per_second"] > 0
 
 
