@@ -317,7 +317,8 @@ def test_bad_input(z0, z1, temperature, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"queries": torch.ones(3, 4).half()}, "float32 or float64"),
+        ({"queries": torch.ones(3, 4).int()}, "float32, float64, float16 or bfloat16"),
+        ({"queries": torch.ones(3, 4).half()}, "keys must be float16"),
         ({"queries": torch.ones(12)}, "shape"),
         ({"queries": torch.ones(0, 4), "excluded": torch.ones(0, 1).long()}, "empty"),
         ({"keys": torch.ones(5, 3)}, "shape"),
@@ -331,6 +332,6 @@ def test_bad_input(z0, z1, temperature, message):
 )
 def test_bad_input_to_the_kernel(change, message):
     arguments = {"queries": torch.ones(3, 4), "keys": torch.ones(5, 4), "excluded": torch.ones(3, 1).long()}
-    arguments |= {"temperature": 0.5, "largest": False} | change
+    arguments |= {"temperature": 0.5, "largest": False, "tf32": False} | change
     with pytest.raises(RuntimeError, match=message):
         torch.ops.sslfast.nt_xent_forward(**arguments)

@@ -25,7 +25,7 @@ FOLDER = bench.ROOT / "build" / "simt_mutants"
 
 @dataclass(frozen=True)
 class Mutant:
-    """One bug in csrc/ops/cuda/<kernel>_kernel.cu: `before` occurs once there and becomes `after`."""
+    """One bug in csrc/ops/cuda/<kernel>_kernel.cu or its headers: `before` occurs once there and becomes `after`."""
 
     kernel: str
     kind: str
@@ -38,10 +38,22 @@ class Mutant:
 
     def text(self) -> str:
         """The broken source."""
-        source = self.source.read_text()
+        source = with_headers(self.source, set())
         count = source.count(self.before)
         assert count == 1, f"{self.kernel}: {self.before!r} occurs {count} times; adapt the table of mutants"
         return source.replace(self.before, self.after)
+
+
+def with_headers(source: Path, included: set[str]) -> str:
+    """The source with the headers of its folder in place of their first #include."""
+
+    def header(match: re.Match[str]) -> str:
+        if match[1] in included:
+            return ""
+        included.add(match[1])
+        return with_headers(bench.ROOT / match[1], included).replace("#pragma once", "")
+
+    return re.sub(r'#include "(csrc/ops/cuda/\w+\.cuh)"', header, source.read_text())
 
 
 def without_barrier(kernel: str, context: str) -> Mutant:
@@ -109,6 +121,43 @@ MUTANTS = [
     Mutant("nt_xent", "missing tail guard", "inside && column_begin + i < columns.count", "inside"),
     Mutant("nt_xent", "missing tail guard", "if (x == 0 && row < args.rows) {", "if (x == 0) {"),
     Mutant("nt_xent", "missing tail guard", "if (row >= rows.count || position >= depth)", "if (position >= depth)"),
+    Mutant("nt_xent_forward", "wrong index", "+ k + lane / 8 % 2 * 8);", "+ k + lane / 16 * 8);"),
+    Mutant("nt_xent_forward", "wrong index", "a + (16 * m + lane % 16)", "a + (16 * m + lane % 8)"),
+    Mutant("nt_xent_forward", "wrong index", "e / units;", "e / (units + 1);"),
+    Mutant(
+        "nt_xent_forward", "wrong index", "const int pair = warp % 2 * (part / 2)", "const int pair = warp / 2 * part"
+    ),
+    Mutant("nt_xent_forward", "wrong index", "parts.sum[first + row] =", "parts.sum[first + row + 1] ="),
+    Mutant("nt_xent_forward", "wrong index", "steps == 1 ? at.row % 2 : stage", "steps == 1 ? 0 : stage"),
+    Mutant("nt_xent_forward", "missing wait", "copy_async_wait<0>();", "copy_async_wait<1>();"),
+    without_barrier("nt_xent_forward", "__syncthreads();  // this stage has arrived"),
+    without_barrier("nt_xent_forward", "__syncthreads();  // the sums of the lower warps"),
+    without_barrier("nt_xent_forward", "__syncthreads();  // the totals of the odd warps"),
+    Mutant("nt_xent_forward", "missing tail guard", "if (row < count && k < depth)", "if (row < count)"),
+    Mutant("nt_xent_forward", "missing tail guard", "if (row < count && k < depth)", "if (k < depth)"),
+    Mutant("nt_xent_forward", "missing tail guard", "if (entry >= entries) return;", ""),
+    Mutant("nt_xent_forward", "missing tail guard", "if (row >= rows) continue;", ""),
+    Mutant("nt_xent_forward", "missing tail guard", "if (column_begin + 8 * n + 2 * t + j < columns)", ""),
+    Mutant("nt_xent_forward", "missing tail guard", "if (row >= rows) return;", ""),
+    Mutant("nt_xent_backward", "wrong index", "stride + 8 * n + lane / 16 * 8);", "stride + 8 * n);"),
+    Mutant("nt_xent_backward", "wrong index", "+ 8 * n + lane / 16 * 8;", "+ 8 * n + lane / 8 % 2 * 8;"),
+    Mutant("nt_xent_backward", "wrong index", "2 * slab + i / 2][i % 2 * 2]", "2 * slab + i % 2][i / 2 * 2]"),
+    Mutant("nt_xent_backward", "wrong index", "(slice + 1 + step) % chunks", "(slice + step) % chunks"),
+    Mutant("nt_xent_backward", "wrong index", "weights.row.shift[row];", "weights.row.shift[row_begin];"),
+    Mutant("nt_xent_backward", "wrong index", "sum += shares[s * share +", "sum += shares["),
+    Mutant(
+        "nt_xent_backward", "missing wait", "copy_async_wait<0>();\n      __sync", "copy_async_wait<1>();\n      __sync"
+    ),
+    without_barrier("nt_xent_backward", "__syncthreads();\n  if (threadIdx.x > 0) return;"),
+    without_barrier("nt_xent_backward", "__syncthreads();  // nobody reads the buffers any more"),
+    without_barrier("nt_xent_backward", "__syncthreads();  // the buffers have arrived"),
+    without_barrier(
+        "nt_xent_backward",
+        "__syncthreads();  // this stage has arrived, and nobody reads the other one any more\n    if (step",
+    ),
+    Mutant("nt_xent_backward", "missing tail guard", "if (row >= padded) return;", ""),
+    Mutant("nt_xent_backward", "missing tail guard", "row < count ? grad[row] * *scale : 0.0f", "grad[row] * *scale"),
+    Mutant("nt_xent_backward", "missing tail guard", "e < excluded.count && column < columns", "e < excluded.count"),
     Mutant("patch_grid_params", "wrong index", "entry - b * args.count", "entry"),
     Mutant("patch_grid_params", "missing tail guard", "if (entry >= args.images * args.count) return;", ""),
     Mutant("patch_grid", "wrong index", "const int x = patch.left + u;", "const int x = patch.left + u + 1;"),
