@@ -44,6 +44,7 @@ PEERS = {  # name of the contender -> distribution on the package index
     "albumentations": "albumentations",
     "opencv": "opencv-python-headless",
     "scikit-image": "scikit-image",
+    "inf-cl": "inf-cl",
     "pytorch": "torch",
     "dali": next((name for name in DALI if any(importlib.metadata.distributions(name=name))), DALI[0]),
 }
@@ -80,7 +81,7 @@ class Case:
     op: str
     name: str
     unit: str
-    count: int
+    count: float
     contenders: dict[str, Callable[[], Callable[[], object]]]
     least_bytes: float = 0.0
     least_flops: float = 0.0

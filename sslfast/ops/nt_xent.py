@@ -97,9 +97,9 @@ def pair_similarities(unit: Tensor) -> Tensor:
 def negatives_logsumexp(queries: Tensor, keys: Tensor | None, excluded: Tensor, temperature: float) -> Tensor:
     """Log of the sum of exp(similarity / temperature) over each query's negatives: all keys but the excluded ones.
 
-    float16 and bfloat16 are multiplied as they are, with float32 sums. float32 keeps its accuracy on a GPU too, unless
-    `torch.set_float32_matmul_precision` allows TF32, which rounds the factors to 11 significant bits and is about three
-    times as fast there.
+    float16 and bfloat16 are multiplied as they are, with float32 sums. float32 keeps its accuracy on a GPU, at the cost
+    of three products of float16 parts; `torch.backends.cuda.matmul.fp32_precision = "tf32"` makes it one product, of
+    factors with the 11 significant bits of TF32. The CPU computes all of them in float32.
 
     Args:
         queries: (N, d) float32, float64, float16 or bfloat16, rows of length at most 1.
@@ -141,10 +141,14 @@ def _forward(
     queries: Tensor, keys: Tensor | None, excluded: Tensor, temperature: float, largest: bool
 ) -> tuple[Tensor, Tensor]:
     keys = None if keys is None else keys.contiguous()
-    tf32 = torch.get_float32_matmul_precision() != "highest"
     return torch.ops.sslfast.nt_xent_forward(
-        queries.contiguous(), keys, excluded.contiguous(), temperature, largest, tf32
+        queries.contiguous(), keys, excluded.contiguous(), temperature, largest, _allows_tf32()
     )
+
+
+@torch.compiler.assume_constant_result
+def _allows_tf32() -> bool:
+    return bool(torch.backends.cuda.matmul.fp32_precision == "tf32")
 
 
 def contrast(positives: Tensor, negatives: Tensor, temperature: float) -> Tensor:

@@ -142,6 +142,30 @@ def test_low_precision_is_computed_in_float32(dtype, temperature):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_low_precision_rows(dtype):
+    """The core op takes them as they are: float32 results, gradients of the rows' dtype."""
+    queries, keys = (unit_rows(z).to(dtype).requires_grad_() for z in pair(40, 12))
+    excluded = torch.arange(40)[:, None]
+    wide = [z.detach().float().requires_grad_() for z in (queries, keys)]
+    for rows, all_keys in ((queries, keys), (queries, None)):
+        ours = negatives_logsumexp(rows, all_keys, excluded, 0.2)
+        theirs = negatives_logsumexp(wide[0], None if all_keys is None else wide[1], excluded, 0.2)
+        assert ours.dtype == torch.float32 and torch.equal(ours, theirs)
+        inputs = (rows,) if all_keys is None else (rows, all_keys)
+        grads = torch.autograd.grad(ours.sum(), inputs)
+        expected = torch.autograd.grad(theirs.sum(), wide[: len(inputs)])
+        for grad, want in zip(grads, expected, strict=True):
+            assert grad.dtype == dtype and torch.equal(grad, want.to(dtype))
+
+
+def test_tf32_changes_nothing_on_the_cpu(monkeypatch):
+    queries, excluded = unit_rows(pair(40, 12)[0]), torch.arange(40)[:, None]
+    exact = negatives_logsumexp(queries, None, excluded, 0.2)
+    monkeypatch.setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32")
+    assert torch.equal(negatives_logsumexp(queries, None, excluded, 0.2), exact)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_autocast_gives_no_nan(dtype):
     torch.manual_seed(0)
     projector = torch.nn.Linear(32, 16)
