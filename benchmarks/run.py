@@ -39,12 +39,12 @@ SUITES = {
 }
 PEERS = {  # name of the contender -> distribution on the package index
     "lightly": "lightly",
+    "inf-cl": "inf-cl",
     "kornia": "kornia",
     "torchvision": "torchvision",
     "albumentations": "albumentations",
     "opencv": "opencv-python-headless",
     "scikit-image": "scikit-image",
-    "inf-cl": "inf-cl",
     "pytorch": "torch",
     "dali": next((name for name in DALI if any(importlib.metadata.distributions(name=name))), DALI[0]),
 }
