@@ -2,7 +2,7 @@
 // without storing the similarities.
 //
 //   queries      (N, d)     float32, float64, float16 or bfloat16, rows of length at most 1
-//   keys         (M, d)     same dtype; absent: the queries are their own keys, each pair is computed once, and
+//   keys         (M, d)     same dtype; absent: the queries are their own keys, a pair may be computed once, and
 //                           `excluded` must be symmetric (column j is excluded for row i where i is for row j)
 //   excluded     (N, E)     int64 columns that are no negatives of the row (itself, its positive); a number outside
 //                           [0, M) excludes nothing

@@ -103,8 +103,8 @@ def negatives_logsumexp(queries: Tensor, keys: Tensor | None, excluded: Tensor, 
 
     Args:
         queries: (N, d) float32, float64, float16 or bfloat16, rows of length at most 1.
-        keys: (M, d) same dtype; None makes the queries their own keys, computes each pair once, and needs `excluded` to
-            be symmetric (i excludes j where j excludes i).
+        keys: (M, d) same dtype; None makes the queries their own keys, so that a pair may be computed once, and needs
+            `excluded` to be symmetric (i excludes j where j excludes i).
         excluded: (N, E) int64, columns that are no negatives of the row; numbers outside [0, M) exclude nothing.
         temperature: above 0.
 

@@ -12,9 +12,11 @@ ROUNDING = {"float32": 2.0**-21, "tf32": 2.0**-10, "float16": 2.0**-10, "bfloat1
 
 
 @pytest.fixture(params=ROUNDING)
-def precision(request, monkeypatch):
-    monkeypatch.setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32" if request.param == "tf32" else "ieee")
-    return request.param
+def precision(request):
+    before = torch.backends.cuda.matmul.fp32_precision
+    torch.backends.cuda.matmul.fp32_precision = "tf32" if request.param == "tf32" else "ieee"
+    yield request.param
+    torch.backends.cuda.matmul.fp32_precision = before
 
 
 def rows_of(count, depth, precision, seed=0):

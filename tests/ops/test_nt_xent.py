@@ -158,11 +158,15 @@ def test_low_precision_rows(dtype):
             assert grad.dtype == dtype and torch.equal(grad, want.to(dtype))
 
 
-def test_tf32_changes_nothing_on_the_cpu(monkeypatch):
+def test_tf32_changes_nothing_on_the_cpu():
     queries, excluded = unit_rows(pair(40, 12)[0]), torch.arange(40)[:, None]
     exact = negatives_logsumexp(queries, None, excluded, 0.2)
-    monkeypatch.setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32")
-    assert torch.equal(negatives_logsumexp(queries, None, excluded, 0.2), exact)
+    before = torch.backends.cuda.matmul.fp32_precision
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    try:
+        assert torch.equal(negatives_logsumexp(queries, None, excluded, 0.2), exact)
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = before
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

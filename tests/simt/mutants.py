@@ -146,7 +146,10 @@ MUTANTS = [
     Mutant("nt_xent_backward", "wrong index", "weights.row.shift[row];", "weights.row.shift[row_begin];"),
     Mutant("nt_xent_backward", "wrong index", "sum += shares[s * share +", "sum += shares["),
     Mutant(
-        "nt_xent_backward", "missing wait", "copy_async_wait<0>();\n      __sync", "copy_async_wait<1>();\n      __sync"
+        "nt_xent_backward",
+        "missing wait",
+        "copy_async_wait<0>();\n      __syncthreads();  // the buffers",
+        "copy_async_wait<1>();\n      __syncthreads();  // the buffers",
     ),
     without_barrier("nt_xent_backward", "__syncthreads();\n  if (threadIdx.x > 0) return;"),
     without_barrier("nt_xent_backward", "__syncthreads();  // nobody reads the buffers any more"),

@@ -143,6 +143,8 @@ __global__ void __launch_bounds__(block_threads, 2) nt_xent_backward_tensor_kern
   for (int tile = 0; tile < tiles; ++tile) {
     const int column_begin = (first_tile + tile) * S::columns;
     const int stage = tile % 2;
+    uint32_t keep[S::m_tiles];
+    weights_that_count<S::m_tiles, n_tiles>(task.weights, row_begin + warp_row, column_begin, keep);
     float value[S::m_tiles][n_tiles][4];
 #pragma unroll
     for (int m = 0; m < S::m_tiles; ++m) {
@@ -170,7 +172,7 @@ __global__ void __launch_bounds__(block_threads, 2) nt_xent_backward_tensor_kern
         multiply<width>(&buffers.rows[1][warp_row][0], &columns[0][0][0], value);
       }
     }
-    weigh<running>(task.weights, row_begin + warp_row, column_begin, value);
+    weigh<running>(task.weights, row_begin + warp_row, column_begin, keep, value);
     uint32_t left[n_tiles / 2][S::m_tiles][4];
     pack_weights<T>(value, false, left);
     if constexpr (products == 3) {

@@ -23,7 +23,9 @@ __global__ void __launch_bounds__(block_threads, 2)
   walk.each(*buffers, [&](const Position& at, PartValues& value) {
     const int row = part_row(walk.first_row + at.row);
     const int column = part_column(walk.first_column + at.column);
-    weigh<running>(weights, band + row, column, value);
+    uint32_t keep[part_m];
+    weights_that_count<part_m, part_n>(weights, band + row, column, keep);
+    weigh<running>(weights, band + row, column, keep, value);
 #pragma unroll
     for (int m = 0; m < part_m; ++m) {
 #pragma unroll

@@ -57,18 +57,32 @@ __device__ float2 pair_at(const float* numbers, int first) {
   return numbers == nullptr ? make_float2(0, 0) : *reinterpret_cast<const float2*>(numbers + first);
 }
 
+// Which of a warp's pairs count (see pairs_that_count). To be called before the products: afterwards registers are
+// scarce.
+template <int m_tiles, int n_tiles>
+__device__ void weights_that_count(const Weights& weights, int row_begin, int column_begin, uint32_t (&keep)[m_tiles]) {
+#pragma unroll
+  for (int m = 0; m < m_tiles; ++m) keep[m] = 0xffffffffu;
+  const int query = weights.by_row ? row_begin : column_begin;
+  const int key = weights.by_row ? column_begin : row_begin;
+  if (row_begin + 16 * m_tiles > weights.rows || column_begin + 8 * n_tiles > weights.columns ||
+      weights.excluded.near(query, key)) {
+    pairs_that_count<m_tiles, n_tiles>(weights.excluded, weights.by_row, row_begin, weights.rows, column_begin,
+                                       weights.columns, keep);
+  }
+}
+
 // Similarities of a warp's 16 m_tiles rows and 8 n_tiles columns become weights.
 // Under a constant shift (not `running`) one exponential serves both sides.
 template <bool running, int m_tiles, int n_tiles>
-__device__ void weigh(const Weights& weights, int row_begin, int column_begin, float (&value)[m_tiles][n_tiles][4]) {
+__device__ void weigh(const Weights& weights, int row_begin, int column_begin, const uint32_t (&keep)[m_tiles],
+                      float (&value)[m_tiles][n_tiles][4]) {
   const int g = threadIdx.x % 32 / 4;
   const int t = threadIdx.x % 4;
   float own[m_tiles][2];
   float own_shift[running ? m_tiles : 1][2];
-  uint32_t keep[m_tiles];
 #pragma unroll
   for (int m = 0; m < m_tiles; ++m) {
-    keep[m] = 0xffffffffu;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const int row = row_begin + 16 * m + 8 * h + g;
@@ -76,13 +90,6 @@ __device__ void weigh(const Weights& weights, int row_begin, int column_begin, f
       // A side without losses: 2^-inf = 0.
       if (running) own_shift[running ? m : 0][h] = weights.row.shift == nullptr ? INFINITY : weights.row.shift[row];
     }
-  }
-  const int query = weights.by_row ? row_begin : column_begin;
-  const int key = weights.by_row ? column_begin : row_begin;
-  if (row_begin + 16 * m_tiles > weights.rows || column_begin + 8 * n_tiles > weights.columns ||
-      weights.excluded.near(query, key)) {
-    pairs_that_count<m_tiles, n_tiles>(weights.excluded, weights.by_row, row_begin, weights.rows, column_begin,
-                                       weights.columns, keep);
   }
 #pragma unroll
   for (int n = 0; n < n_tiles; ++n) {
