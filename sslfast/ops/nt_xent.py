@@ -99,7 +99,8 @@ def negatives_logsumexp(queries: Tensor, keys: Tensor | None, excluded: Tensor, 
 
     float16 and bfloat16 are multiplied as they are, with float32 sums. float32 keeps its accuracy on a GPU, at the cost
     of three products of float16 parts; `torch.backends.cuda.matmul.fp32_precision = "tf32"` makes it one product, of
-    factors with the 11 significant bits of TF32. The CPU computes all of them in float32.
+    factors with the 11 significant bits of TF32. Under `torch.autocast("cuda")` float32 rows are multiplied in its
+    dtype, as those of a matrix product are. The CPU computes all of them in float32.
 
     Args:
         queries: (N, d) float32, float64, float16 or bfloat16, rows of length at most 1.
@@ -140,6 +141,9 @@ def negatives_logsumexp_and_largest(
 def _forward(
     queries: Tensor, keys: Tensor | None, excluded: Tensor, temperature: float, largest: bool
 ) -> tuple[Tensor, Tensor]:
+    if queries.is_cuda and queries.dtype == torch.float32 and torch.is_autocast_enabled("cuda"):
+        dtype = torch.get_autocast_dtype("cuda")
+        queries, keys = queries.to(dtype), None if keys is None else keys.to(dtype)
     keys = None if keys is None else keys.contiguous()
     return torch.ops.sslfast.nt_xent_forward(
         queries.contiguous(), keys, excluded.contiguous(), temperature, largest, _allows_tf32()

@@ -3,10 +3,13 @@
 import itertools
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sslfast.errors import UserError
 from sslfast.ops import nt_xent
@@ -156,6 +159,42 @@ def test_low_precision_rows(dtype):
         expected = torch.autograd.grad(theirs.sum(), wide[: len(inputs)])
         for grad, want in zip(grads, expected, strict=True):
             assert grad.dtype == dtype and torch.equal(grad, want.to(dtype))
+
+
+@contextmanager
+def autocast(device, dtype):
+    """`torch.autocast`, which refuses "cuda" where there is no GPU."""
+    before = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+    torch.set_autocast_enabled(device, True)
+    torch.set_autocast_dtype(device, dtype)
+    try:
+        yield
+    finally:
+        torch.set_autocast_enabled(device, before[0])
+        torch.set_autocast_dtype(device, before[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_autocast_on_a_gpu_multiplies_in_its_dtype(dtype):
+    """Tried on tensors without memory, which need no GPU; the CPU stays in float32."""
+    seen = []
+
+    class Record(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if "nt_xent_forward" in str(function):
+                seen.append((args[0].dtype, None if args[1] is None else args[1].dtype))
+            return function(*args, **(kwargs or {}))
+
+    with FakeTensorMode(), Record():
+        for device in ("cuda", "cpu"):
+            rows, excluded = torch.empty(6, 4, device=device), torch.zeros(6, 1, dtype=torch.long, device=device)
+            for keys in (None, rows):
+                with autocast(device, dtype):
+                    assert negatives_logsumexp(rows, keys, excluded, 0.5).dtype == torch.float32
+                negatives_logsumexp(rows, keys, excluded, 0.5)
+    wide = torch.float32
+    assert seen[:4] == [(dtype, None), (wide, None), (dtype, dtype), (wide, wide)]
+    assert seen[4:] == 2 * [(wide, None)] + 2 * [(wide, wide)]
 
 
 def test_tf32_changes_nothing_on_the_cpu():

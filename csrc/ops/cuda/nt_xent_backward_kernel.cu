@@ -16,18 +16,18 @@ constexpr int most_shares = 16;
 
 // Sizes for one or three products of planes; either way shared memory is at most 70 KB, for two blocks on each
 // multiprocessor.
-template <int products>
+template <int products, bool running>
 struct Shape {
   static constexpr int planes = products == 3 ? 2 : 1;
   static constexpr int m_tiles = products == 3 ? 1 : 2;
   static constexpr int rows = warps * 16 * m_tiles;
-  static constexpr int columns = products == 3 ? 32 : 64;
+  static constexpr int columns = products == 3 || running ? 32 : 64;  // registers set the limit
 };
 
-template <class T, int products, int width>
+template <class T, int products, int width, bool running>
 struct Buffers {
-  T rows[Shape<products>::planes][Shape<products>::rows][padded_width(width)];
-  T columns[2][Shape<products>::planes][Shape<products>::columns][padded_width(width)];
+  T rows[Shape<products, running>::planes][Shape<products, running>::rows][padded_width(width)];
+  T columns[2][Shape<products, running>::planes][Shape<products, running>::columns][padded_width(width)];
 };
 
 template <class T>
@@ -39,10 +39,10 @@ struct Task {
   float* shares;  // (shares, padded rows, depth)
 };
 
-template <class T, int products, int width>
+template <class T, int products, int width, bool running>
 __device__ void fetch(const Task<T>& task, int row_begin, int column_begin, int first, bool with_rows, int stage,
-                      Buffers<T, products, width>& buffers) {
-  using S = Shape<products>;
+                      Buffers<T, products, width, running>& buffers) {
+  using S = Shape<products, running>;
 #pragma unroll
   for (int p = 0; p < S::planes; ++p) {
     const Rows<T>& rows = task.rows;
@@ -115,9 +115,9 @@ __device__ void add_split_product(const uint32_t (&high)[n_tiles / 2][1][4], con
 // grid: row tiles, shares of the columns, slices of the depth
 template <class T, int products, int width, bool running>
 __global__ void __launch_bounds__(block_threads, 2) nt_xent_backward_tensor_kernel(Task<T> task) {
-  using S = Shape<products>;
+  using S = Shape<products, running>;
   constexpr int n_tiles = S::columns / 8;
-  using Shared = Buffers<T, products, width>;
+  using Shared = Buffers<T, products, width, running>;
   SSLFAST_DYNAMIC_SHARED(Shared, shared);
   Shared& buffers = *shared;
   const int warp = threadIdx.x / 32;
@@ -203,8 +203,8 @@ __global__ void __launch_bounds__(block_threads, 2) nt_xent_backward_tensor_kern
 template <class T, int products, int width, bool running>
 void launch_backward(Task<T>& task, int shares, CudaContext& context) {
   launch(nt_xent_backward_tensor_kernel<T, products, width, running>,
-         dim3(task.rows.padded / Shape<products>::rows, shares, task.rows.depth / width), block_threads,
-         sizeof(Buffers<T, products, width>), context, task);
+         dim3(task.rows.padded / Shape<products, running>::rows, shares, task.rows.depth / width), block_threads,
+         sizeof(Buffers<T, products, width, running>), context, task);
 }
 
 // Gradient of one side's rows.
@@ -221,9 +221,9 @@ void backward_side(const Rows<typename Device<In>::Operand>& rows, const Rows<ty
     return deep_gradient<running>(rows, columns, weights, args.depth, unscale, scale, target, context);
   }
   const int width = std::min(rows.depth, 128);
-  const int column_tiles = columns.padded / (split ? Shape<3>::columns : Shape<1>::columns);
+  const int column_tiles = columns.padded / (split ? Shape<3, running>::columns : Shape<1, running>::columns);
   // As many shares as fill the machine twice.
-  const int tiles = rows.padded / (split ? Shape<3>::rows : Shape<1>::rows) * (rows.depth / width);
+  const int tiles = rows.padded / (split ? Shape<3, running>::rows : Shape<1, running>::rows) * (rows.depth / width);
   const int wanted = std::min({most_shares, column_tiles, (2 * context.multiprocessors() + tiles - 1) / tiles});
   Task<T> task{rows, columns, weights, (column_tiles + wanted - 1) / wanted, nullptr};
   const int shares = (column_tiles + task.share - 1) / task.share;

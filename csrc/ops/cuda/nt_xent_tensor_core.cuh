@@ -145,10 +145,16 @@ constexpr int padded_width(int width) { return width + 8; }
 template <int rows, int width, int threads, class T>
 __device__ void fetch_tile(T* shared, const T* global, int64_t depth) {
   constexpr int units = width / 8;
-  for (int e = threadIdx.x; e < rows * units; e += threads) {
-    const int row = e / units;
-    const int unit = e % units;
-    copy_async<16>(shared + row * padded_width(width) + unit * 8, global + row * depth + unit * 8);
+  constexpr int together = threads / units;  // rows
+  const int row = threadIdx.x / units;
+  const int unit = threadIdx.x % units;
+  shared += row * padded_width(width) + unit * 8;
+  global += row * depth + unit * 8;
+#pragma unroll 1  // the addresses of an unrolled loop would take the registers that the sums need
+  for (int first = 0; first < rows; first += together) {
+    copy_async<16>(shared, global);
+    shared += together * padded_width(width);
+    global += together * depth;
   }
 }
 
