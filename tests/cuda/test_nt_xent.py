@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from sslfast.ops import nt_xent
 from sslfast.ops.nt_xent import negatives_logsumexp, negatives_logsumexp_and_largest, unit_rows
 
 pytestmark = pytest.mark.cuda
@@ -71,6 +72,20 @@ def test_symmetric_equals_full(precision):
     unit, excluded = rows_of(5000, 96, precision), pairs(5000)
     once = negatives_logsumexp(unit, None, excluded, 0.2)
     torch.testing.assert_close(once, negatives_logsumexp(unit, unit.clone(), excluded, 0.2), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_autocast(dtype):
+    """Products in autocast's dtype, close to those in float32."""
+    generator = torch.Generator("cuda").manual_seed(0)
+    z0, z1 = (torch.randn(512, 128, generator=generator, device="cuda").requires_grad_() for _ in range(2))
+    exact = nt_xent(z0, z1, 0.1)
+    with torch.autocast("cuda", dtype=dtype):
+        loss = nt_xent(z0, z1, 0.1)
+    assert loss != exact
+    torch.testing.assert_close(loss, exact, rtol=1e-2, atol=0)
+    for ours, want in zip(torch.autograd.grad(loss, (z0, z1)), torch.autograd.grad(exact, (z0, z1)), strict=True):
+        assert (ours - want).norm() <= 2e-2 * want.norm()
 
 
 @pytest.mark.parametrize("depth", [128, 512])

@@ -339,17 +339,10 @@ void backward(const NtXentBackwardArgs<T>& args) {
 }
 
 // float16 and bfloat16 are widened to float32, which costs little beside the products.
-template <class T>
-void widen(const T* numbers, int64_t count, float* out) {
+template <class From, class To>
+void convert(const From* from, int64_t count, To* to) {
   parallel_for(count, 1 << 14, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) out[i] = static_cast<float>(numbers[i]);
-  });
-}
-
-template <class T>
-void narrow(const float* numbers, int64_t count, T* out) {
-  parallel_for(count, 1 << 14, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) out[i] = static_cast<T>(numbers[i]);
+    for (int64_t i = begin; i < end; ++i) to[i] = static_cast<To>(from[i]);
   });
 }
 
@@ -357,8 +350,8 @@ template <class T>
 void forward_widened(const NtXentForwardArgs<T>& args) {
   const Scratch<float> queries(args.rows * args.depth);
   const Scratch<float> keys(args.keys == nullptr ? 0 : args.columns * args.depth);
-  widen(args.queries, args.rows * args.depth, queries.data());
-  if (args.keys != nullptr) widen(args.keys, args.columns * args.depth, keys.data());
+  convert(args.queries, args.rows * args.depth, queries.data());
+  if (args.keys != nullptr) convert(args.keys, args.columns * args.depth, keys.data());
   forward<float>({queries.data(), args.keys == nullptr ? nullptr : keys.data(), args.excluded, args.lse, args.largest,
                   args.rows, args.columns, args.depth, args.exclusions, args.temperature, args.tf32});
 }
@@ -371,13 +364,13 @@ void backward_widened(const NtXentBackwardArgs<T>& args) {
   const Scratch<float> keys(key_numbers);
   const Scratch<float> grad_queries(query_numbers);
   const Scratch<float> grad_keys(args.grad_keys == nullptr ? 0 : key_numbers);
-  widen(args.queries, query_numbers, queries.data());
-  if (args.keys != nullptr) widen(args.keys, key_numbers, keys.data());
+  convert(args.queries, query_numbers, queries.data());
+  if (args.keys != nullptr) convert(args.keys, key_numbers, keys.data());
   backward<float>({args.grad_lse, queries.data(), args.keys == nullptr ? nullptr : keys.data(), args.excluded, args.lse,
                    grad_queries.data(), args.grad_keys == nullptr ? nullptr : grad_keys.data(), args.rows, args.columns,
                    args.depth, args.exclusions, args.temperature, args.tf32});
-  narrow(grad_queries.data(), query_numbers, args.grad_queries);
-  if (args.grad_keys != nullptr) narrow(grad_keys.data(), key_numbers, args.grad_keys);
+  convert(grad_queries.data(), query_numbers, args.grad_queries);
+  if (args.grad_keys != nullptr) convert(grad_keys.data(), key_numbers, args.grad_keys);
 }
 
 void forward_float(const NtXentForwardArgs<float>& args) { forward(args); }
