@@ -2,6 +2,7 @@
 // each way, and walks over them in tiles of 128 x 128; each of its four warps owns 64 x 64 of a tile. The totals of a
 // group of columns go to part[group][row], which a second kernel merges in the groups' order. Where queries are their
 // own keys, a block above the diagonal also sums its columns, and no block below it does anything.
+#include <algorithm>
 #include <type_traits>
 
 #include "csrc/ops/cuda/nt_xent_walk.cuh"
@@ -268,9 +269,9 @@ void forward(const NtXentForwardArgs<In>& args, CudaContext& context) {
   const Rows<T> keys =
       args.keys == nullptr ? queries : operand(args.keys, args.columns, args.depth, args.tf32, context);
   Task<T> task{};
-  task.pairs = all_pairs(queries, keys, plane_products<In>(args.tf32),
-                         static_cast<int>(blocks(queries.padded, tile * most_groups)),
-                         static_cast<int>(blocks(keys.padded, tile * most_groups)));
+  const int groups = std::min(most_groups, 2 * context.multiprocessors());
+  task.pairs = all_pairs(queries, keys, plane_products<In>(args.tf32), blocks(queries.padded, tile * groups),
+                         blocks(keys.padded, tile * groups));
   task.excluded = exclusions(args.excluded, args.rows, args.exclusions, args.columns, context);
   // Maxima of columns are not kept.
   task.symmetric = args.keys == nullptr && constant && args.largest == nullptr;
