@@ -128,7 +128,6 @@ MUTANTS = [
         "nt_xent_forward", "wrong index", "const int pair = warp % 2 * (part / 2)", "const int pair = warp / 2 * part"
     ),
     Mutant("nt_xent_forward", "wrong index", "parts.sum[first + row] =", "parts.sum[first + row + 1] ="),
-    Mutant("nt_xent_forward", "wrong index", "steps == 1 ? at.row % 2 : stage", "steps == 1 ? 0 : stage"),
     Mutant("nt_xent_forward", "missing wait", "copy_async_wait<0>();", "copy_async_wait<1>();"),
     without_barrier("nt_xent_forward", "__syncthreads();  // this stage has arrived"),
     without_barrier("nt_xent_forward", "__syncthreads();  // the sums of the lower warps"),

@@ -69,14 +69,15 @@ void raise_largest(const T (&tile)[tile_rows][tile_columns<T>], T* rows, T* colu
   }
 }
 
-// Adds exp(logit - shift) of one tile to the sums of its rows, and of its columns where `column_sums` are given.
+// Adds exp(logit - shift) of one tile of similarities to the sums of its rows, and of its columns where `column_sums`
+// are given. The constant shift is the scale: logits of similarities up to 1.
 template <class T>
-void add_shifted(T (&logits)[tile_rows][tile_columns<T>], T shift, NtXentSum<T>* row_sums, NtXentSum<T>* column_sums) {
+void add_shifted(T (&tile)[tile_rows][tile_columns<T>], T scale, NtXentSum<T>* row_sums, NtXentSum<T>* column_sums) {
   T columns[tile_columns<T>] = {};
   for (int r = 0; r < tile_rows; ++r) {
-    T* const row = logits[r];
+    T* const row = tile[r];
 #pragma omp simd
-    for (int c = 0; c < tile_columns<T>; ++c) row[c] = nt_xent_exp(row[c] - shift);
+    for (int c = 0; c < tile_columns<T>; ++c) row[c] = nt_xent_exp(row[c] * scale - scale);
     T total = 0;
 #pragma omp simd reduction(+ : total)
     for (int c = 0; c < tile_columns<T>; ++c) total += row[c];
@@ -128,23 +129,23 @@ void forward_block(const Operand<T>& queries, const Operand<T>& keys, const Excl
   for (int64_t j = columns.begin; j < columns.end; j += tile_columns<T>) {
     const Totals<T> panel = column_totals.at(j - columns.begin);
     for (int64_t i = rows.begin; i < rows.end; i += tile_rows) {
-      T logits[tile_rows][tile_columns<T>];
-      similarities(queries, i, rows.end, keys, j, logits);
+      T tile[tile_rows][tile_columns<T>];
+      similarities(queries, i, rows.end, keys, j, tile);
       for (int r = 0; r < tile_rows; ++r) {
         const int64_t valid = i + r < rows.end ? columns.end - j : 0;
-        for (int c = 0; c < tile_columns<T>; ++c) logits[r][c] = c < valid ? logits[r][c] : nothing;
-        if (valid > 0) excluded.each(i + r, j, j + tile_columns<T>, [&](int64_t c) { logits[r][c] = nothing; });
+        for (int c = 0; c < tile_columns<T>; ++c) tile[r][c] = c < valid ? tile[r][c] : nothing;
+        if (valid > 0) excluded.each(i + r, j, j + tile_columns<T>, [&](int64_t c) { tile[r][c] = nothing; });
       }
       const Totals<T> band = row_totals.at(i - rows.begin);
-      if (band.largest != nullptr) raise_largest<T>(logits, band.largest, panel.largest);
-      for (int r = 0; r < tile_rows; ++r) {
-        for (int c = 0; c < tile_columns<T>; ++c) logits[r][c] *= scale;
-      }
+      if (band.largest != nullptr) raise_largest<T>(tile, band.largest, panel.largest);
       if (constant) {
-        add_shifted<T>(logits, scale, band.sums, panel.sums);
-      } else {
-        add_running<T>(logits, band.sums, panel.sums);
+        add_shifted<T>(tile, scale, band.sums, panel.sums);
+        continue;
       }
+      for (int r = 0; r < tile_rows; ++r) {
+        for (int c = 0; c < tile_columns<T>; ++c) tile[r][c] *= scale;
+      }
+      add_running<T>(tile, band.sums, panel.sums);
     }
   }
 }
