@@ -25,7 +25,7 @@ FOLDER = bench.ROOT / "build" / "simt_mutants"
 
 @dataclass(frozen=True)
 class Mutant:
-    """One bug in csrc/ops/cuda/<kernel>_kernel.cu or its headers: `before` occurs once there and becomes `after`."""
+    """One bug in csrc/ops/cuda/<kernel>_kernel.cu: `before` occurs once there and becomes `after`."""
 
     kernel: str
     kind: str
@@ -45,7 +45,7 @@ class Mutant:
 
 
 def with_headers(source: Path, included: set[str]) -> str:
-    """The source with the headers of its folder in place of their first #include."""
+    """The source with the headers of its folder in place of their first #include, so that they can be broken too."""
 
     def header(match: re.Match[str]) -> str:
         if match[1] in included:
