@@ -48,6 +48,7 @@ SUITES = {
 }
 PEERS = {  # name of the contender -> distribution on the package index
     "lightly": "lightly",
+    "inf-cl": "inf-cl",
     "kornia": "kornia",
     "torchvision": "torchvision",
     "albumentations": "albumentations",
@@ -93,7 +94,7 @@ class Case:
     op: str
     name: str
     unit: str
-    count: int
+    count: float
     contenders: dict[str, Callable[[], Callable[[], object]]]
     least_bytes: float = 0.0
     least_flops: float = 0.0

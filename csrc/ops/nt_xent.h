@@ -1,12 +1,16 @@
 // nt_xent: for every query the log-sum-exp of its similarities to its negatives, and the largest of them on request,
 // without storing the similarities.
 //
-//   queries      (N, d)     float32 or float64, rows of length at most 1
-//   keys         (M, d)     same dtype; absent: the queries are their own keys, each pair is computed once, and
+//   queries      (N, d)     float32, float64, float16 or bfloat16, rows of length at most 1
+//   keys         (M, d)     same dtype; absent: the queries are their own keys, a pair may be computed once, and
 //                           `excluded` must be symmetric (column j is excluded for row i where i is for row j)
 //   excluded     (N, E)     int64 columns that are no negatives of the row (itself, its positive); a number outside
 //                           [0, M) excludes nothing
 //   temperature  above 0
+//   tf32         products of float32 may round their factors to the 11 significant bits of TF32, where that is faster
+//
+// Sums are float64 for float64 and float32 otherwise, and so are grad_lse and all results but the gradients, which have
+// the inputs' dtype.
 //
 //   nt_xent_forward  -> lse (N,): lse[i] = log sum over j not in excluded[i] of exp(queries[i] . keys[j] /
 //                       temperature), -inf where no column is left
@@ -20,32 +24,39 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "csrc/ops/common/nt_xent_math.h"
+#include "csrc/stable/dispatch.h"
 
 namespace sslfast {
+
+// Type of the sums over numbers of type T.
+template <class T>
+using NtXentReal = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
 template <class T>
 struct NtXentForwardArgs {
   const T* queries;
   const T* keys;  // null: the queries themselves
   const int64_t* excluded;
-  T* lse;
-  T* largest;  // null: not wanted
+  NtXentReal<T>* lse;
+  NtXentReal<T>* largest;  // null: not wanted
   int64_t rows;
   int64_t columns;
   int64_t depth;
   int64_t exclusions;
   double temperature;
+  bool tf32;
 };
 
 template <class T>
 struct NtXentBackwardArgs {
-  const T* grad_lse;
+  const NtXentReal<T>* grad_lse;
   const T* queries;
   const T* keys;  // null: the queries themselves
   const int64_t* excluded;
-  const T* lse;
+  const NtXentReal<T>* lse;
   T* grad_queries;
   T* grad_keys;  // null: not wanted
   int64_t rows;
@@ -53,6 +64,7 @@ struct NtXentBackwardArgs {
   int64_t depth;
   int64_t exclusions;
   double temperature;
+  bool tf32;
 };
 
 }  // namespace sslfast

@@ -1,5 +1,6 @@
-// Tensor-core products and asynchronous copies, one small function an instruction. On the device they are inline PTX;
-// on the SIMT bench they follow the fragment layouts that the PTX ISA documents, so kernels never say which.
+// Tensor-core products, asynchronous copies and fast powers of two, one small function an instruction. On the device
+// they are inline PTX; on the SIMT bench they follow the fragment layouts that the PTX ISA documents, so kernels never
+// say which.
 //
 // Fragments of one warp (g = lane / 4, t = lane % 4; two 16-bit numbers a register, lower column in the lower half):
 //
@@ -18,6 +19,7 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include <cmath>
 #include <cstdint>
 #include <type_traits>
 
@@ -115,6 +117,32 @@ __device__ inline uint32_t pack_pair(T low, T high) {
   memcpy(bits, &low, 2);
   memcpy(bits + 1, &high, 2);
   return static_cast<uint32_t>(bits[1]) << 16 | bits[0];
+}
+
+// Two float32 rounded to nearest, as one register of a fragment.
+template <class T>
+__device__ inline uint32_t pack_floats(float low, float high) {
+  static_assert(is_half_type<T>, "a register holds two __half or two __nv_bfloat16");
+  uint32_t bits;
+  if constexpr (std::is_same<T, __half>::value) {
+    const __half2 pair = __floats2half2_rn(low, high);
+    memcpy(&bits, &pair, 4);
+  } else {
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+    memcpy(&bits, &pair, 4);
+  }
+  return bits;
+}
+
+// 2^x with a relative error of at most 2^-22; 0 below -126; 2^-inf = 0, NaN stays NaN.
+__device__ inline float fast_exp2(float x) {
+#if defined(SSLFAST_SIMT)
+  return x < -126.0f ? 0.0f : std::exp2(x);
+#else
+  float power;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
+  return power;
+#endif
 }
 
 // float32 rounded to TF32 (nearest, ties away from zero), as an operand of mma_m16n8k8_tf32.

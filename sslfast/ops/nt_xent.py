@@ -99,21 +99,26 @@ def pair_similarities(unit: Tensor) -> Tensor:
 def negatives_logsumexp(queries: Tensor, keys: Tensor | None, excluded: Tensor, temperature: float) -> Tensor:
     """Log of the sum of exp(similarity / temperature) over each query's negatives: all keys but the excluded ones.
 
+    float16 and bfloat16 are multiplied as they are, with float32 sums. float32 keeps its accuracy on a GPU, at the cost
+    of three products of float16 parts; `torch.backends.cuda.matmul.fp32_precision = "tf32"` makes it one product, of
+    factors with the 11 significant bits of TF32. Under `torch.autocast("cuda")` float32 rows are multiplied in its
+    dtype, as those of a matrix product are. The CPU computes all of them in float32.
+
     Args:
-        queries: (N, d) float32 or float64, rows of length at most 1.
-        keys: (M, d) same dtype; None makes the queries their own keys, computes each pair once, and needs `excluded` to
-            be symmetric (i excludes j where j excludes i).
+        queries: (N, d) float32, float64, float16 or bfloat16, rows of length at most 1.
+        keys: (M, d) same dtype; None makes the queries their own keys, so that a pair may be computed once, and needs
+            `excluded` to be symmetric (i excludes j where j excludes i).
         excluded: (N, E) int64, columns that are no negatives of the row; numbers outside [0, M) exclude nothing.
         temperature: above 0.
 
     Returns:
-        (N,) of the queries' dtype, differentiable by queries and keys; -inf for a row without negatives.
+        (N,) float32 (float64 for float64 queries), differentiable by queries and keys; -inf for a row without
+        negatives.
 
     Raises:
         RuntimeError: a wrong dtype, shape or device, or a temperature that is not above 0.
     """
-    keys = None if keys is None else keys.contiguous()
-    return torch.ops.sslfast.nt_xent_forward(queries.contiguous(), keys, excluded.contiguous(), temperature, False)[0]
+    return _forward(queries, keys, excluded, temperature, largest=False)[0]
 
 
 def negatives_logsumexp_and_largest(
@@ -132,8 +137,24 @@ def negatives_logsumexp_and_largest(
     Raises:
         RuntimeError: as of `negatives_logsumexp`.
     """
+    return _forward(queries, keys, excluded, temperature, largest=True)
+
+
+def _forward(
+    queries: Tensor, keys: Tensor | None, excluded: Tensor, temperature: float, largest: bool
+) -> tuple[Tensor, Tensor]:
+    if queries.is_cuda and queries.dtype == torch.float32 and torch.is_autocast_enabled("cuda"):
+        dtype = torch.get_autocast_dtype("cuda")
+        queries, keys = queries.to(dtype), None if keys is None else keys.to(dtype)
     keys = None if keys is None else keys.contiguous()
-    return torch.ops.sslfast.nt_xent_forward(queries.contiguous(), keys, excluded.contiguous(), temperature, True)
+    return torch.ops.sslfast.nt_xent_forward(
+        queries.contiguous(), keys, excluded.contiguous(), temperature, largest, _allows_tf32()
+    )
+
+
+@torch.compiler.assume_constant_result
+def _allows_tf32() -> bool:
+    return bool(torch.backends.cuda.matmul.fp32_precision == "tf32")
 
 
 def contrast(positives: Tensor, negatives: Tensor, temperature: float) -> Tensor:
@@ -185,10 +206,11 @@ def with_metrics(loss: Tensor, metrics: ContrastMetrics | None) -> Tensor | tupl
 
 @torch.library.register_fake("sslfast::nt_xent_forward")
 def _(
-    queries: Tensor, keys: Tensor | None, excluded: Tensor, temperature: float, largest: bool
+    queries: Tensor, keys: Tensor | None, excluded: Tensor, temperature: float, largest: bool, tf32: bool
 ) -> tuple[Tensor, Tensor]:
     rows = queries.shape[0]
-    return queries.new_empty((rows,)), queries.new_empty((rows if largest else 0,))
+    real = torch.float64 if queries.dtype == torch.float64 else torch.float32
+    return queries.new_empty((rows,), dtype=real), queries.new_empty((rows if largest else 0,), dtype=real)
 
 
 @torch.library.register_fake("sslfast::nt_xent_backward")
@@ -200,13 +222,14 @@ def _(
     lse: Tensor,
     temperature: float,
     keys_gradient: bool,
+    tf32: bool,
 ) -> tuple[Tensor, Tensor]:
     key_rows = keys.shape[0] if keys is not None and keys_gradient else 0
     return queries.new_empty(queries.shape), queries.new_empty((key_rows, queries.shape[1]))
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    queries, keys, excluded, ctx.temperature, _ = inputs
+    queries, keys, excluded, ctx.temperature, _, ctx.tf32 = inputs
     lse, largest = output
     ctx.mark_non_differentiable(largest)
     ctx.save_for_backward(queries, keys, excluded, lse)
@@ -216,9 +239,9 @@ def _backward(ctx: Any, grad_lse: Tensor, _: Tensor | None) -> tuple[Tensor | No
     queries, keys, excluded, lse = ctx.saved_tensors
     keys_gradient = keys is not None and ctx.needs_input_grad[1]
     grad_queries, grad_keys = torch.ops.sslfast.nt_xent_backward(
-        grad_lse.contiguous(), queries, keys, excluded, lse, ctx.temperature, keys_gradient
+        grad_lse.contiguous(), queries, keys, excluded, lse, ctx.temperature, keys_gradient, ctx.tf32
     )
-    return grad_queries, grad_keys if keys_gradient else None, None, None, None
+    return grad_queries, grad_keys if keys_gradient else None, None, None, None, None
 
 
 torch.library.register_autograd("sslfast::nt_xent_forward", _backward, setup_context=_setup)

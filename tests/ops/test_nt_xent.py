@@ -3,10 +3,13 @@
 import itertools
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sslfast.errors import UserError
 from sslfast.ops import nt_xent
@@ -148,6 +151,70 @@ def test_low_precision_is_computed_in_float32(dtype, temperature):
     for got, want in zip(ours[1:], exact[1:], strict=True):
         spacing = torch.finfo(dtype).eps * want.abs() + (6e-8 if dtype == torch.float16 else 0)
         assert ((got - want).abs() <= spacing + 1e-4 * want.abs().max()).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_low_precision_rows(dtype):
+    """The core op takes them as they are: float32 results, gradients of the rows' dtype."""
+    queries, keys = (unit_rows(z).to(dtype).requires_grad_() for z in pair(40, 12))
+    excluded = torch.arange(40)[:, None]
+    wide = [z.detach().float().requires_grad_() for z in (queries, keys)]
+    for rows, all_keys in ((queries, keys), (queries, None)):
+        ours = negatives_logsumexp(rows, all_keys, excluded, 0.2)
+        theirs = negatives_logsumexp(wide[0], None if all_keys is None else wide[1], excluded, 0.2)
+        assert ours.dtype == torch.float32 and torch.equal(ours, theirs)
+        inputs = (rows,) if all_keys is None else (rows, all_keys)
+        grads = torch.autograd.grad(ours.sum(), inputs)
+        expected = torch.autograd.grad(theirs.sum(), wide[: len(inputs)])
+        for grad, want in zip(grads, expected, strict=True):
+            assert grad.dtype == dtype and torch.equal(grad, want.to(dtype))
+
+
+@contextmanager
+def autocast(device, dtype):
+    """`torch.autocast`, which refuses "cuda" where there is no GPU."""
+    before = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+    torch.set_autocast_enabled(device, True)
+    torch.set_autocast_dtype(device, dtype)
+    try:
+        yield
+    finally:
+        torch.set_autocast_enabled(device, before[0])
+        torch.set_autocast_dtype(device, before[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_autocast_on_a_gpu_multiplies_in_its_dtype(dtype):
+    """Tried on tensors without memory, which need no GPU; the CPU stays in float32."""
+    seen = []
+
+    class Record(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if "nt_xent_forward" in str(function):
+                seen.append((args[0].dtype, None if args[1] is None else args[1].dtype))
+            return function(*args, **(kwargs or {}))
+
+    with FakeTensorMode(), Record():
+        for device in ("cuda", "cpu"):
+            rows, excluded = torch.empty(6, 4, device=device), torch.zeros(6, 1, dtype=torch.long, device=device)
+            for keys in (None, rows):
+                with autocast(device, dtype):
+                    assert negatives_logsumexp(rows, keys, excluded, 0.5).dtype == torch.float32
+                negatives_logsumexp(rows, keys, excluded, 0.5)
+    wide = torch.float32
+    assert seen[:4] == [(dtype, None), (wide, None), (dtype, dtype), (wide, wide)]
+    assert seen[4:] == 2 * [(wide, None)] + 2 * [(wide, wide)]
+
+
+def test_tf32_changes_nothing_on_the_cpu():
+    queries, excluded = unit_rows(pair(40, 12)[0]), torch.arange(40)[:, None]
+    exact = negatives_logsumexp(queries, None, excluded, 0.2)
+    before = torch.backends.cuda.matmul.fp32_precision
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    try:
+        assert torch.equal(negatives_logsumexp(queries, None, excluded, 0.2), exact)
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = before
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -326,7 +393,8 @@ def test_bad_input(z0, z1, temperature, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"queries": torch.ones(3, 4).half()}, "float32 or float64"),
+        ({"queries": torch.ones(3, 4).int()}, "float32, float64, float16 or bfloat16"),
+        ({"queries": torch.ones(3, 4).half()}, "keys must be float16"),
         ({"queries": torch.ones(12)}, "shape"),
         ({"queries": torch.ones(0, 4), "excluded": torch.ones(0, 1).long()}, "empty"),
         ({"keys": torch.ones(5, 3)}, "shape"),
@@ -340,6 +408,6 @@ def test_bad_input(z0, z1, temperature, message):
 )
 def test_bad_input_to_the_kernel(change, message):
     arguments = {"queries": torch.ones(3, 4), "keys": torch.ones(5, 4), "excluded": torch.ones(3, 1).long()}
-    arguments |= {"temperature": 0.5, "largest": False} | change
+    arguments |= {"temperature": 0.5, "largest": False, "tf32": False} | change
     with pytest.raises(RuntimeError, match=message):
         torch.ops.sslfast.nt_xent_forward(**arguments)

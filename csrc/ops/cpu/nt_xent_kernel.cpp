@@ -69,14 +69,15 @@ void raise_largest(const T (&tile)[tile_rows][tile_columns<T>], T* rows, T* colu
   }
 }
 
-// Adds exp(logit - shift) of one tile to the sums of its rows, and of its columns where `column_sums` are given.
+// Adds exp(logit - shift) of one tile of similarities to the sums of its rows, and of its columns where `column_sums`
+// are given. The constant shift is the scale: logits of similarities up to 1.
 template <class T>
-void add_shifted(T (&logits)[tile_rows][tile_columns<T>], T shift, NtXentSum<T>* row_sums, NtXentSum<T>* column_sums) {
+void add_shifted(T (&tile)[tile_rows][tile_columns<T>], T scale, NtXentSum<T>* row_sums, NtXentSum<T>* column_sums) {
   T columns[tile_columns<T>] = {};
   for (int r = 0; r < tile_rows; ++r) {
-    T* const row = logits[r];
+    T* const row = tile[r];
 #pragma omp simd
-    for (int c = 0; c < tile_columns<T>; ++c) row[c] = nt_xent_exp(row[c] - shift);
+    for (int c = 0; c < tile_columns<T>; ++c) row[c] = nt_xent_exp(row[c] * scale - scale);
     T total = 0;
 #pragma omp simd reduction(+ : total)
     for (int c = 0; c < tile_columns<T>; ++c) total += row[c];
@@ -128,23 +129,23 @@ void forward_block(const Operand<T>& queries, const Operand<T>& keys, const Excl
   for (int64_t j = columns.begin; j < columns.end; j += tile_columns<T>) {
     const Totals<T> panel = column_totals.at(j - columns.begin);
     for (int64_t i = rows.begin; i < rows.end; i += tile_rows) {
-      T logits[tile_rows][tile_columns<T>];
-      similarities(queries, i, rows.end, keys, j, logits);
+      T tile[tile_rows][tile_columns<T>];
+      similarities(queries, i, rows.end, keys, j, tile);
       for (int r = 0; r < tile_rows; ++r) {
         const int64_t valid = i + r < rows.end ? columns.end - j : 0;
-        for (int c = 0; c < tile_columns<T>; ++c) logits[r][c] = c < valid ? logits[r][c] : nothing;
-        if (valid > 0) excluded.each(i + r, j, j + tile_columns<T>, [&](int64_t c) { logits[r][c] = nothing; });
+        for (int c = 0; c < tile_columns<T>; ++c) tile[r][c] = c < valid ? tile[r][c] : nothing;
+        if (valid > 0) excluded.each(i + r, j, j + tile_columns<T>, [&](int64_t c) { tile[r][c] = nothing; });
       }
       const Totals<T> band = row_totals.at(i - rows.begin);
-      if (band.largest != nullptr) raise_largest<T>(logits, band.largest, panel.largest);
-      for (int r = 0; r < tile_rows; ++r) {
-        for (int c = 0; c < tile_columns<T>; ++c) logits[r][c] *= scale;
-      }
+      if (band.largest != nullptr) raise_largest<T>(tile, band.largest, panel.largest);
       if (constant) {
-        add_shifted<T>(logits, scale, band.sums, panel.sums);
-      } else {
-        add_running<T>(logits, band.sums, panel.sums);
+        add_shifted<T>(tile, scale, band.sums, panel.sums);
+        continue;
       }
+      for (int r = 0; r < tile_rows; ++r) {
+        for (int c = 0; c < tile_columns<T>; ++c) tile[r][c] *= scale;
+      }
+      add_running<T>(tile, band.sums, panel.sums);
     }
   }
 }
@@ -338,11 +339,55 @@ void backward(const NtXentBackwardArgs<T>& args) {
   backward_side(keys, args.columns, queries, args.rows, excluded, args.temperature, args.grad_keys);
 }
 
+// float16 and bfloat16 are widened to float32, which costs little beside the products.
+template <class From, class To>
+void convert(const From* from, int64_t count, To* to) {
+  parallel_for(count, 1 << 14, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) to[i] = static_cast<To>(from[i]);
+  });
+}
+
+template <class T>
+void forward_widened(const NtXentForwardArgs<T>& args) {
+  const Scratch<float> queries(args.rows * args.depth);
+  const Scratch<float> keys(args.keys == nullptr ? 0 : args.columns * args.depth);
+  convert(args.queries, args.rows * args.depth, queries.data());
+  if (args.keys != nullptr) convert(args.keys, args.columns * args.depth, keys.data());
+  forward<float>({queries.data(), args.keys == nullptr ? nullptr : keys.data(), args.excluded, args.lse, args.largest,
+                  args.rows, args.columns, args.depth, args.exclusions, args.temperature, args.tf32});
+}
+
+template <class T>
+void backward_widened(const NtXentBackwardArgs<T>& args) {
+  const int64_t query_numbers = args.rows * args.depth;
+  const int64_t key_numbers = args.keys == nullptr ? 0 : args.columns * args.depth;
+  const Scratch<float> queries(query_numbers);
+  const Scratch<float> keys(key_numbers);
+  const Scratch<float> grad_queries(query_numbers);
+  const Scratch<float> grad_keys(args.grad_keys == nullptr ? 0 : key_numbers);
+  convert(args.queries, query_numbers, queries.data());
+  if (args.keys != nullptr) convert(args.keys, key_numbers, keys.data());
+  backward<float>({args.grad_lse, queries.data(), args.keys == nullptr ? nullptr : keys.data(), args.excluded, args.lse,
+                   grad_queries.data(), args.grad_keys == nullptr ? nullptr : grad_keys.data(), args.rows, args.columns,
+                   args.depth, args.exclusions, args.temperature, args.tf32});
+  convert(grad_queries.data(), query_numbers, args.grad_queries);
+  if (args.grad_keys != nullptr) convert(grad_keys.data(), key_numbers, args.grad_keys);
+}
+
 void forward_float(const NtXentForwardArgs<float>& args) { forward(args); }
 void forward_double(const NtXentForwardArgs<double>& args) { forward(args); }
 void backward_float(const NtXentBackwardArgs<float>& args) { backward(args); }
 void backward_double(const NtXentBackwardArgs<double>& args) { backward(args); }
 
+void forward_half(const NtXentForwardArgs<Half>& args) { forward_widened(args); }
+void forward_bfloat16(const NtXentForwardArgs<BFloat16>& args) { forward_widened(args); }
+void backward_half(const NtXentBackwardArgs<Half>& args) { backward_widened(args); }
+void backward_bfloat16(const NtXentBackwardArgs<BFloat16>& args) { backward_widened(args); }
+
+SSLFAST_CPU_KERNEL(NtXentForwardArgs<Half>, forward_half)
+SSLFAST_CPU_KERNEL(NtXentForwardArgs<BFloat16>, forward_bfloat16)
+SSLFAST_CPU_KERNEL(NtXentBackwardArgs<Half>, backward_half)
+SSLFAST_CPU_KERNEL(NtXentBackwardArgs<BFloat16>, backward_bfloat16)
 SSLFAST_CPU_KERNEL(NtXentForwardArgs<float>, forward_float)
 SSLFAST_CPU_KERNEL(NtXentForwardArgs<double>, forward_double)
 SSLFAST_CPU_KERNEL(NtXentBackwardArgs<float>, backward_float)

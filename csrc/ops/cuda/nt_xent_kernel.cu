@@ -1,4 +1,4 @@
-// nt_xent on CUDA, portable: a block owns 64 rows and walks over all columns, 64 at a time. Its 256 threads form a
+// nt_xent in float64 on CUDA: a block owns 64 rows and walks over all columns, 64 at a time. Its 256 threads form a
 // square of 16 x 16; thread (y, x) owns the similarities of rows y + 16 a and columns x + 16 b, a and b < 4, in
 // registers. No atomics: every sum has one owner and a fixed order.
 #include "csrc/ops/nt_xent.h"
@@ -225,14 +225,10 @@ void backward(const NtXentBackwardArgs<T>& args, CudaContext& context) {
          args.exclusions, args.depth, scale, args.grad_keys);
 }
 
-void forward_float(const NtXentForwardArgs<float>& args, CudaContext& context) { forward(args, context); }
 void forward_double(const NtXentForwardArgs<double>& args, CudaContext& context) { forward(args, context); }
-void backward_float(const NtXentBackwardArgs<float>& args, CudaContext& context) { backward(args, context); }
 void backward_double(const NtXentBackwardArgs<double>& args, CudaContext& context) { backward(args, context); }
 
-SSLFAST_CUDA_KERNEL(NtXentForwardArgs<float>, forward_float)
 SSLFAST_CUDA_KERNEL(NtXentForwardArgs<double>, forward_double)
-SSLFAST_CUDA_KERNEL(NtXentBackwardArgs<float>, backward_float)
 SSLFAST_CUDA_KERNEL(NtXentBackwardArgs<double>, backward_double)
 
 }  // namespace

@@ -1,0 +1,302 @@
+// nt_xent_forward on tensor cores. A block owns the pairs of a group of rows and a group of columns, at most 64 groups
+// each way, and walks over them in tiles of 128 x 128; each of its four warps owns 64 x 64 of a tile. The totals of a
+// group of columns go to part[group][row], which a second kernel merges in the groups' order. Where queries are their
+// own keys, a block above the diagonal also sums its columns, and no block below it does anything.
+#include <algorithm>
+#include <type_traits>
+
+#include "csrc/ops/cuda/nt_xent_walk.cuh"
+
+namespace sslfast {
+namespace {
+
+constexpr int most_groups = 64;
+
+// Totals in parts (groups, padded rows), relative to 2^maximum; null: constant shift, not wanted.
+struct Parts {
+  float* sum;
+  float* maximum;
+  float* largest;
+  int64_t stride;
+};
+
+template <class T>
+struct Task {
+  Pairs<T> pairs;
+  Exclusions excluded;
+  Parts parts;
+  bool symmetric;
+  float factor;  // logit in base 2 = similarity as computed * factor
+  float shift;
+};
+
+// What a thread keeps of its eight rows: 16 m + 8 h + g of its warp's part.
+template <bool running>
+struct RowTotals {
+  float sum[part_m][2];
+  float maximum[running ? part_m : 1][2];
+  float largest[part_m][2];
+
+  __device__ void clear() {
+#pragma unroll
+    for (int m = 0; m < part_m; ++m) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        sum[m][h] = 0;
+        if (running) maximum[running ? m : 0][h] = nt_xent_no_maximum<float>();
+        largest[m][h] = -INFINITY;
+      }
+    }
+  }
+};
+
+// Turns similarities into exponentials and adds them to the rows' totals.
+template <bool running>
+__device__ void add_tile(PartValues& value, float factor, float shift, bool want_largest, RowTotals<running>& totals) {
+#pragma unroll
+  for (int m = 0; m < part_m; ++m) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      float highest = -INFINITY;
+      if (running || want_largest) {
+#pragma unroll
+        for (int n = 0; n < part_n; ++n) highest = fmaxf(highest, fmaxf(value[m][n][2 * h], value[m][n][2 * h + 1]));
+        totals.largest[m][h] = fmaxf(totals.largest[m][h], highest);
+      }
+      float row_shift = shift;
+      if (running) {
+        float& maximum = totals.maximum[running ? m : 0][h];
+        const float raised = fmaxf(maximum, highest * factor);
+        totals.sum[m][h] *= fast_exp2(maximum - raised);
+        row_shift = maximum = raised;
+      }
+      float sum = 0;
+#pragma unroll
+      for (int n = 0; n < part_n; ++n) {
+#pragma unroll
+        for (int j = 0; j < 2; ++j) {
+          float& one = value[m][n][2 * h + j];
+          one = fast_exp2(one * factor - row_shift);
+          sum += one;
+        }
+      }
+      totals.sum[m][h] += sum;
+    }
+  }
+}
+
+// Halves the columns that a lane holds: it sends one half to the lane whose g differs in one bit, and adds what it gets
+// to the other.
+template <int half>
+__device__ void exchange(float (&held)[2 * part_n]) {
+  constexpr int distance = 2 * half;
+  const bool upper = threadIdx.x & distance;
+#pragma unroll
+  for (int i = 0; i < half; ++i) {
+    const float got = __shfl_xor_sync(0xffffffffu, upper ? held[i] : held[i + half], distance);
+    held[i] = (upper ? held[i + half] : held[i]) + got;
+  }
+}
+
+// Sums over the 64 rows of a warp's part: lane (g, t) gets those of columns 8 g' + 2 t + j, where g' is g with its bits
+// in the order 4, 2, 1 of the exchanges below.
+__device__ void column_sums(const PartValues& value, float (&sum)[2]) {
+  float held[2 * part_n];
+#pragma unroll
+  for (int n = 0; n < part_n; ++n) {
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      float total = 0;
+#pragma unroll
+      for (int m = 0; m < part_m; ++m) total += value[m][n][j] + value[m][n][2 + j];
+      held[2 * n + j] = total;
+    }
+  }
+  exchange<8>(held);
+  exchange<4>(held);
+  exchange<2>(held);
+  sum[0] = held[0];
+  sum[1] = held[1];
+}
+
+template <bool running>
+__device__ void merge(float& sum, float& maximum, float other_sum, float other_maximum) {
+  if (!running) {
+    sum += other_sum;
+    return;
+  }
+  const float raised = fmaxf(maximum, other_maximum);
+  sum = sum * fast_exp2(maximum - raised) + other_sum * fast_exp2(other_maximum - raised);
+  maximum = raised;
+}
+
+// Merges the totals of the lanes and of the two warps that share rows, and writes them.
+template <bool running>
+__device__ void write_rows(RowTotals<running>& totals, const Parts& parts, int64_t first) {
+  __shared__ float others[3][tile];
+  const int lane = threadIdx.x % 32;
+  const int warp = threadIdx.x / 32;
+#pragma unroll
+  for (int m = 0; m < part_m; ++m) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      float& maximum = totals.maximum[running ? m : 0][h];
+      for (int distance = 1; distance <= 2; distance *= 2) {
+        const float sum = __shfl_xor_sync(0xffffffffu, totals.sum[m][h], distance);
+        merge<running>(totals.sum[m][h], maximum, sum, __shfl_xor_sync(0xffffffffu, maximum, distance));
+        totals.largest[m][h] =
+            fmaxf(totals.largest[m][h], __shfl_xor_sync(0xffffffffu, totals.largest[m][h], distance));
+      }
+    }
+  }
+  for (int turn = 1; turn >= 0; --turn) {
+    if (warp % 2 == turn && lane % 4 == 0) {
+#pragma unroll
+      for (int m = 0; m < part_m; ++m) {
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          const int row = warp / 2 * part + 16 * m + 8 * h + lane / 4;
+          float& maximum = totals.maximum[running ? m : 0][h];
+          if (turn == 1) {
+            others[0][row] = totals.sum[m][h];
+            others[1][row] = maximum;
+            others[2][row] = totals.largest[m][h];
+            continue;
+          }
+          merge<running>(totals.sum[m][h], maximum, others[0][row], others[1][row]);
+          parts.sum[first + row] = totals.sum[m][h];
+          if (running) parts.maximum[first + row] = maximum;
+          if (parts.largest != nullptr) parts.largest[first + row] = fmaxf(totals.largest[m][h], others[2][row]);
+        }
+      }
+    }
+    __syncthreads();  // the totals of the odd warps, and later that they have been read
+  }
+}
+
+// Adds the columns' sums of one tile, of the two warps that share columns, to those of the row tiles before.
+__device__ void write_columns(const PartValues& value, float* sums, bool first) {
+  __shared__ float2 others[tile / 2];
+  const int lane = threadIdx.x % 32;
+  const int warp = threadIdx.x / 32;
+  float sum[2];
+  column_sums(value, sum);
+  const int n = lane / 16 * 4 + lane / 8 % 2 * 2 + lane / 4 % 2;
+  const int pair = warp % 2 * (part / 2) + 4 * n + lane % 4;
+  if (warp / 2 == 1) others[pair] = make_float2(sum[0], sum[1]);
+  __syncthreads();  // the sums of the lower warps; they are read before the barrier of the next step
+  if (warp / 2 == 1) return;
+  float2& target = reinterpret_cast<float2*>(sums)[pair];
+  const float2 before = first ? make_float2(0, 0) : target;
+  target = make_float2(before.x + (sum[0] + others[pair].x), before.y + (sum[1] + others[pair].y));
+}
+
+// Pairs that do not count become -inf.
+__device__ void mask(const Exclusions& excluded, int row_begin, int rows, int column_begin, int columns,
+                     PartValues& value) {
+  if (row_begin + part <= rows && column_begin + part <= columns && !excluded.near(row_begin, column_begin)) return;
+  uint32_t keep[part_m];
+  pairs_that_count<part_m, part_n>(excluded, true, row_begin, rows, column_begin, columns, keep);
+#pragma unroll
+  for (int m = 0; m < part_m; ++m) {
+#pragma unroll
+    for (int n = 0; n < part_n; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        if (!(keep[m] >> (4 * n + i) & 1u)) value[m][n][i] = -INFINITY;
+      }
+    }
+  }
+}
+
+template <class T, bool running>
+__global__ void __launch_bounds__(block_threads, 2) nt_xent_forward_tensor_kernel(Task<T> task) {
+  SSLFAST_DYNAMIC_SHARED(WalkBuffers<T>, buffers);
+  const Walk<T> walk(task.pairs);
+  if (task.symmetric && walk.first_column < walk.first_row) return;
+  const bool mirrored = task.symmetric && walk.first_column > walk.first_row;
+  RowTotals<running> totals;
+  walk.each(*buffers, [&](const Position& at, PartValues& value) {
+    const int row_tile = walk.first_row + at.row;
+    const int column_tile = walk.first_column + at.column;
+    mask(task.excluded, part_row(row_tile), task.pairs.rows.count, part_column(column_tile), task.pairs.columns.count,
+         value);
+    if (at.column == 0) totals.clear();
+    add_tile<running>(value, task.factor, task.shift, task.parts.largest != nullptr, totals);
+    if (mirrored) {
+      float* const sums = task.parts.sum + walk.row_group() * task.parts.stride;
+      write_columns(value, sums + static_cast<int64_t>(column_tile) * tile, at.row == 0);
+    }
+    if (at.column == walk.columns - 1) {
+      const int64_t row = static_cast<int64_t>(row_tile) * tile;
+      write_rows<running>(totals, task.parts, walk.column_group() * task.parts.stride + row);
+    }
+  });
+}
+
+template <bool running>
+__global__ void nt_xent_merge_kernel(Parts parts, int groups, int rows, float shift, float similarity_scale, float* lse,
+                                     float* largest) {
+  const int row = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  if (row >= rows) return;
+  float sum = 0;
+  float maximum = running ? nt_xent_no_maximum<float>() : shift;
+  float highest = -INFINITY;
+  for (int group = 0; group < groups; ++group) {
+    const int64_t at = group * parts.stride + row;
+    merge<running>(sum, maximum, parts.sum[at], running ? parts.maximum[at] : 0.0f);
+    if (largest != nullptr) highest = fmaxf(highest, parts.largest[at]);
+  }
+  // In double: both terms may be large and cancel. log 0 = -inf: no negatives.
+  lse[row] = static_cast<float>(maximum * 0.69314718055994531 + ::log(static_cast<double>(sum)));
+  if (largest != nullptr) largest[row] = highest * similarity_scale;
+}
+
+template <class T, bool running>
+void launch_forward(const Task<T>& task, float scale, float* lse, float* largest, CudaContext& context) {
+  launch(nt_xent_forward_tensor_kernel<T, running>, task.pairs.row_groups * task.pairs.column_groups, block_threads,
+         sizeof(WalkBuffers<T>), context, task);
+  const int rows = task.pairs.rows.count;
+  launch(nt_xent_merge_kernel<running>, blocks(rows, 256), 256, 0, context, task.parts, task.pairs.column_groups, rows,
+         task.shift, scale, lse, largest);
+}
+
+template <class In>
+void forward(const NtXentForwardArgs<In>& args, CudaContext& context) {
+  using T = typename Device<In>::Operand;
+  const bool constant = nt_xent_constant_shift(args.temperature);
+  const Rows<T> queries = operand(args.queries, args.rows, args.depth, args.tf32, context);
+  const Rows<T> keys =
+      args.keys == nullptr ? queries : operand(args.keys, args.columns, args.depth, args.tf32, context);
+  Task<T> task{};
+  const int groups = std::min(most_groups, 2 * context.multiprocessors());
+  task.pairs = all_pairs(queries, keys, plane_products<In>(args.tf32), blocks(queries.padded, tile * groups),
+                         blocks(keys.padded, tile * groups));
+  task.excluded = exclusions(args.excluded, args.rows, args.exclusions, args.columns, context);
+  // Maxima of columns are not kept.
+  task.symmetric = args.keys == nullptr && constant && args.largest == nullptr;
+  const float scale = 1 / (Device<In>::scale * Device<In>::scale);
+  task.factor = static_cast<float>(log2_e / args.temperature) * scale;
+  task.shift = constant ? static_cast<float>(log2_e / args.temperature) : 0.0f;
+  task.parts.stride = queries.padded;
+  const int64_t totals = task.pairs.column_groups * task.parts.stride;
+  task.parts.sum = scratch<float>(context, totals);
+  task.parts.maximum = constant ? nullptr : scratch<float>(context, totals);
+  task.parts.largest = args.largest == nullptr ? nullptr : scratch<float>(context, totals);
+  if (constant) {
+    launch_forward<T, false>(task, scale, args.lse, args.largest, context);
+  } else {
+    launch_forward<T, true>(task, scale, args.lse, args.largest, context);
+  }
+}
+
+void forward_float(const NtXentForwardArgs<float>& args, CudaContext& context) { forward(args, context); }
+void forward_half(const NtXentForwardArgs<Half>& args, CudaContext& context) { forward(args, context); }
+void forward_bfloat16(const NtXentForwardArgs<BFloat16>& args, CudaContext& context) { forward(args, context); }
+
+SSLFAST_CUDA_KERNEL(NtXentForwardArgs<float>, forward_float)
+SSLFAST_CUDA_KERNEL(NtXentForwardArgs<Half>, forward_half)
+SSLFAST_CUDA_KERNEL(NtXentForwardArgs<BFloat16>, forward_bfloat16)
+
+}  // namespace
+}  // namespace sslfast
