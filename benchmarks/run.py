@@ -39,7 +39,8 @@ SUITES = {
         "knn": "benchmarks.ops.knn",
     },
     "data": {"photos": "benchmarks.data.photos"},
-    "train": {name: f"benchmarks.train.pretraining:{name}" for name in ("simclr", "moco", "byol", "simsiam")},
+    "train": {name: f"benchmarks.train.pretraining:{name}" for name in ("simclr", "moco", "byol", "simsiam")}
+    | {"drop_in": "benchmarks.train.drop_in"},
     "scaling": {
         "nt_xent": "benchmarks.scaling.contrastive",
         "augment": "benchmarks.scaling.augment",

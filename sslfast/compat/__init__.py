@@ -1,4 +1,4 @@
-"""The names, signatures and results of other libraries, on sslfast's losses: one library a file.
+"""The names, signatures and results of other libraries, on sslfast's kernels: one library a file or folder.
 
 Nothing else in sslfast knows of them, and none of them is needed.
 """

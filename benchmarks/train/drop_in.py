@@ -1,0 +1,149 @@
+"""The scripts of docs/drop-in: as their users write them, and with sslfast's imports.
+
+A page holds a script and the import lines that change, as a difference. Measured is the whole script with one epoch, on
+small images and a small network, with PyTorch's loader and as many workers as threads on both sides.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import os
+import re
+import sys
+import tempfile
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+import torchvision
+from PIL import Image
+from timm.models.resnet import BasicBlock, ResNet
+from torch import Tensor
+from torch.nn import functional
+
+from benchmarks.run import Case, Setup
+from sslfast.data import ImageBatch, build_source
+
+PAGES = Path(__file__).parents[2] / "docs" / "drop-in"
+SIZES = "batch_size, epochs, num_workers = 256, 10, 2"
+IMAGES = 1024
+BATCH = 256
+# Page -> the libraries of its script, the first of which draws the views.
+PEERS = {
+    "lightly": ("lightly",),
+    "lightning": ("lightly", "pytorch_lightning"),
+    "pytorch": ("torchvision", "pytorch_metric_learning"),
+    "solo-learn": ("torchvision",),
+}
+
+
+def cases(setup: Setup) -> Iterator[Case]:
+    """Every page's script."""
+    images = build_source("shapes", size=32, limit=IMAGES).read()
+    for page, (drawer, *others) in PEERS.items():
+
+        def make(after: bool, page: str = page, needed: tuple[str, ...] = (drawer, *others)) -> Callable[[], object]:
+            if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
+                raise ImportError(f"No module named {missing[0]!r}")
+            code = sized(script(page, after), BATCH, epochs=1, workers=setup.threads)
+            return lambda: run(code, images)
+
+        yield Case(
+            op="drop_in",
+            name=f"docs/drop-in/{page}.md, {IMAGES:,} images of 32 px, narrow ResNet-10, batch {BATCH}",
+            unit="images",
+            count=IMAGES,
+            contenders={
+                "sslfast": lambda make=make: make(after=True),  # type: ignore[misc]
+                f"{drawer}, {setup.threads} workers": lambda make=make: make(after=False),  # type: ignore[misc]
+            },
+            settings={"batch": BATCH, "images": IMAGES, "workers": setup.threads},
+        )
+
+
+def script(page: str, after: bool) -> str:
+    """The script of a page, before or after the change of its imports."""
+    text = (PAGES / f"{page}.md").read_text(encoding="utf-8")
+    blocks = dict(re.findall(r"^```(python|diff)\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL))
+    lines = blocks["python"].splitlines()
+    if after:
+        changes = blocks["diff"].splitlines()
+        removed = [line[1:] for line in changes if line[0] == "-"]
+        place = min(lines.index(line) for line in removed)
+        lines = [line for line in lines if line not in removed]
+        lines[place:place] = [line[1:] for line in changes if line[0] == "+"]
+    return "\n".join(lines) + "\n"
+
+
+def sized(code: str, batch_size: int, epochs: int, workers: int) -> str:
+    """The script with other sizes."""
+    assert code.count(SIZES) == 1
+    return code.replace(SIZES, f"batch_size, epochs, num_workers = {batch_size}, {epochs}, {workers}")
+
+
+def run(code: str, images: ImageBatch) -> dict[str, Any]:
+    """Runs a script in an empty folder, on these images and a small network; returns its variables."""
+    variables: dict[str, Any] = {"__name__": "script"}
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(torchvision.datasets, "CIFAR10", _dataset(images)))
+        stack.enter_context(mock.patch.object(torchvision.models, "resnet18", _network))
+        if importlib.util.find_spec("solo") is None:
+            for name, module in _solo_learn().items():  # not mock.patch.dict: it forgets what the script imports
+                sys.modules[name] = module
+                stack.callback(sys.modules.pop, name)
+        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        stack.callback(os.chdir, os.getcwd())
+        os.chdir(folder)
+        exec(compile(code, "script", "exec"), variables)
+    return variables
+
+
+def _network() -> ResNet:
+    return ResNet(BasicBlock, (1, 1, 1, 1), 10, channels=(32, 64, 128, 256), stem_type="deep", stem_width=16)
+
+
+def _dataset(images: ImageBatch) -> type:
+    """A class that is called like torchvision's CIFAR10."""
+    assert images.label is not None
+    pictures = [Image.fromarray(images.image(i).numpy()) for i in range(len(images))]
+    labels = images.label.tolist()
+
+    class Pictures(torchvision.datasets.VisionDataset):
+        def __init__(self, root: str, transform: Callable[[Any], Any], download: bool = False) -> None:
+            super().__init__(root, transform=transform)
+
+        def __len__(self) -> int:
+            return len(pictures)
+
+        def __getitem__(self, position: int) -> tuple[Any, int]:
+            return self.transform(pictures[position]), labels[position]
+
+    return Pictures
+
+
+def _solo_learn() -> dict[str, types.ModuleType]:
+    """solo-learn's two loss functions by their published formulas, with the whole matrix of similarities."""
+
+    def simclr_loss_func(z: Tensor, indexes: Tensor, temperature: float) -> Tensor:
+        z = functional.normalize(z, dim=1)
+        exponentials = (z @ z.T / temperature).exp()
+        same = indexes[:, None] == indexes
+        positives = (exponentials * (same & ~torch.eye(len(z), dtype=torch.bool, device=z.device))).sum(1)
+        return -(positives / (positives + (exponentials * ~same).sum(1))).log().mean()
+
+    def byol_loss_func(p: Tensor, z: Tensor) -> Tensor:
+        return 2 - 2 * functional.cosine_similarity(p, z.detach()).mean()
+
+    modules = {
+        name: types.ModuleType(name) for name in ("solo", "solo.losses", "solo.losses.simclr", "solo.losses.byol")
+    }
+    modules["solo.losses.simclr"].simclr_loss_func = simclr_loss_func  # type: ignore[attr-defined]
+    modules["solo.losses.byol"].byol_loss_func = byol_loss_func  # type: ignore[attr-defined]
+    return modules

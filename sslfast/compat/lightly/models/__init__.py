@@ -1,0 +1,1 @@
+"""lightly's heads and helpers for models (`lightly.models`)."""

@@ -1,0 +1,1 @@
+"""lightly's helpers for training (`lightly.utils`)."""

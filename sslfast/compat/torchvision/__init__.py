@@ -1,0 +1,1 @@
+"""torchvision's transforms (`torchvision.transforms`); what is not here stays imported from torchvision."""
