@@ -1,8 +1,8 @@
 """The scripts of docs/drop-in: as their users write them, and with sslfast's imports.
 
-A page holds a script and the import lines that change, as a difference. Measured is the whole script with one epoch, the
-start of its workers included, on small images and with as many workers as threads on both sides: with a small network,
-and with one that costs next to nothing, which leaves the time of reading, views and loss.
+A page holds a script and the import lines that change, as a difference. Measured is the whole script with one epoch,
+the start of its workers included, on small images and with as many workers as threads on both sides: with a small
+network, and with one that costs next to nothing, which leaves the time of reading, views and loss.
 """
 
 from __future__ import annotations
