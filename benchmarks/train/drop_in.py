@@ -56,7 +56,7 @@ def cases(setup: Setup) -> Iterator[Case]:
                 if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
                     raise ImportError(f"No module named {missing[0]!r}")
                 code = sized(script(page, after), BATCH, epochs=1, workers=setup.threads)
-                return lambda: run(code, images, network)
+                return lambda: run(code, images, network)["losses"]
 
             yield Case(
                 op="drop_in",
