@@ -150,3 +150,19 @@ def test_classes_without_an_image_to_spare_are_trained_to_the_end(encoder: Encod
 def test_early_stopping_options_out_of_range_name_the_cure(encoder: Encoder, options):
     with pytest.raises(UserError, match=r"early stopping with .*; give"):
         evaluate_finetune(encoder, ALL, **options)
+
+
+def test_decay_lowers_the_learning_rate_after_each_epoch(encoder: Encoder, monkeypatch):
+    rates = []
+    step = torch.optim.Adam.step
+
+    def watched(optimizer):
+        rates.append(optimizer.param_groups[0]["lr"])
+        return step(optimizer)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watched)
+    evaluate_finetune(encoder, ALL, epochs=3, batch_size=40, learning_rate=1e-2, decay=0.1)
+    assert rates == pytest.approx([1e-2, 1e-2, 1e-3, 1e-3, 1e-4, 1e-4])
+    for decay in (0.0, 1.5, -1.0):
+        with pytest.raises(UserError, match="decay"):
+            evaluate_finetune(encoder, ALL, decay=decay)
