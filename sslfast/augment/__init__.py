@@ -1,7 +1,8 @@
 """What to draw: views, patch grids, the papers' presets, the views of a batch, and transforms with lightly's names."""
 
 from sslfast.augment import grids, presets
-from sslfast.augment.grids import GridSpec, GridViews, MultiGrid
+from sslfast.augment.grids import GridSpec
+from sslfast.augment.multigrid import GridViews, MultiGrid, mosaic
 from sslfast.augment.multiview import MultiView, Views, unnormalized
 from sslfast.augment.spec import ViewSpec
 from sslfast.augment.transform import Transform
@@ -39,6 +40,7 @@ __all__ = [
     "ViewSpec",
     "Views",
     "grids",
+    "mosaic",
     "presets",
     "unnormalized",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sslfast.augment import GridSpec, GridViews, MultiGrid, ViewSpec, grids, unnormalized
+from sslfast.augment import GridSpec, GridViews, MultiGrid, ViewSpec, mosaic, unnormalized
 from sslfast.data.batch import ImageBatch
 from sslfast.errors import UserError
 from sslfast.methods.base import Method
@@ -49,7 +49,7 @@ class PatchMethod(Method):
     def picture(self, patches: Tensor) -> Tensor:
         """The patches (B, K, C, p, p) of whole grids, K = rows * columns, as pictures in [0, 1]."""
         shown = unnormalized(patches.flatten(0, 1), self.multi_view.specs[0])
-        return grids.mosaic(shown.unflatten(0, patches.shape[:2]), self.grid.grid)
+        return mosaic(shown.unflatten(0, patches.shape[:2]), self.grid.grid)
 
 
 def _check_patch(backbone: Backbone, patch: int) -> None:
