@@ -120,7 +120,9 @@ class CPC(PatchMethod):
         # The matrix of all predictions and patches is never built.
         excluded = own_columns(targets, gather_distributed=True)[aims, None]
         negatives = negatives_logsumexp(predictions, gather_rows(targets), excluded, self.temperature)
-        return {"loss": contrast((predictions * targets[aims]).sum(1), negatives, self.temperature)}
+        # `targets[aims]` would add up its gradient in the order of the threads.
+        positives = (predictions * targets.index_select(0, aims)).sum(1)
+        return {"loss": contrast(positives, negatives, self.temperature)}
 
     @torch.no_grad()
     def pictures(self, views: Views) -> dict[str, Tensor]:
