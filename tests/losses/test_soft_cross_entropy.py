@@ -129,6 +129,8 @@ def test_learns_the_colours_of_images():
     torch.testing.assert_close(SoftCrossEntropyLoss()(logits, indices, weights), entropy, rtol=1e-5, atol=1e-6)
 
 
+# torch 2.15's opcheck looks at .grad of its own copies of the arguments, which are no leaves.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_registration():
     """Fakes and autograd are as torch expects, for logits in any layout."""
     logits, indices, weights = case(2, 7, 3, 4, 2)
