@@ -134,8 +134,9 @@ def test_learns_the_colours_of_images():
 def test_registration():
     """Fakes and autograd are as torch expects, for logits in any layout."""
     logits, indices, weights = case(2, 7, 3, 4, 2)
-    for z in (logits, logits.bfloat16(), logits.to(memory_format=torch.channels_last)):
-        torch.library.opcheck(torch.ops.sslfast.sparse_cross_entropy, (z.detach().clone().requires_grad_(), indices, weights))
+    for like in (logits, logits.bfloat16(), logits.to(memory_format=torch.channels_last)):
+        z = like.detach().clone().requires_grad_()
+        torch.library.opcheck(torch.ops.sslfast.sparse_cross_entropy, (z, indices, weights))
     _, total = torch.ops.sslfast.sparse_cross_entropy(logits.detach(), indices, weights)
     arguments = (torch.ones(()), logits.detach().to(memory_format=torch.channels_last), indices, weights, total)
     torch.library.opcheck(torch.ops.sslfast.sparse_cross_entropy_backward, arguments)
