@@ -8,6 +8,7 @@ lightly's transform in DataLoader workers, and lightly's loss.
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -77,7 +78,7 @@ def _cases(
         )
 
 
-class _Trained:
+class _Trained(ABC):
     """A method with its optimiser; a call trains one epoch and returns the seconds of its parts.
 
     On a GPU every part waits for the device, on both sides alike: otherwise the time of one would show in another.
@@ -99,13 +100,13 @@ class _Trained:
         machine.synchronise(self.device)
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
 
+    @abstractmethod
     def batches(self) -> Iterable[Any]:
         """What the loader gives in an epoch."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(self, batch: Any) -> Tensor:
         """From a batch of the loader to the loss."""
-        raise NotImplementedError
 
     def __call__(self) -> dict[str, float]:
         self.seconds = {}

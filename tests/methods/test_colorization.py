@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
 from sslfast import ops
 from sslfast.data.batch import ImageBatch
 from sslfast.errors import UserError
-from sslfast.evaluate import evaluate
-from sslfast.export import export
 from sslfast.losses import count_ab_bins, rebalancing_weights
 from sslfast.methods import build
 from sslfast.methods.colorization import Colorization
-from sslfast.report import write_report
-from sslfast.train import TrainConfig, load_run, pretrain
 
 
 def colorization(**options: Any) -> Colorization:
@@ -176,29 +170,6 @@ def test_a_few_steps_lower_the_loss(
     method = colorization(objective=objective, backbone=backbone, target_size=8)
     losses = learn(method, method.views(blobs), steps=25, learning_rate=3e-3)
     assert losses[-1] < 0.75 * losses[1]  # the weights are ones in the first step alone
-
-
-def test_a_run_is_evaluated_reported_and_exported(tmp_path: Path) -> None:
-    """One backbone that takes RGB images, for which nothing else need know of Lab or of halves."""
-    config = TrainConfig(
-        method="colorization",
-        data="shapes",
-        backbone="resnet10_narrow",
-        limit=40,
-        epochs=1,
-        batch_size=20,
-        out=str(tmp_path / "run"),
-    )
-    run = pretrain(config)
-    protocols = ("knn", "linear", "linear_conv", "finetune")
-    rows = evaluate(run, protocols, limit_train=40, limit_test=20, baseline_backbone="resnet10_narrow", epochs=1)
-    assert [row["protocol"] for row in rows[::2]] == list(protocols)
-    assert "data:image/png" in write_report(run).read_text()
-    images = torch.rand(2, 3, 32, 32)
-    fresh = build("colorization", "resnet10_narrow", seed=9).backbone.eval()
-    fresh.load_state_dict(load_file(export(run)))
-    with torch.no_grad():
-        assert torch.equal(fresh(images), load_run(run).backbone()(images))
 
 
 @pytest.mark.parametrize(

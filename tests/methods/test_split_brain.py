@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch.nn import functional
 
 from sslfast import ops
 from sslfast.data.batch import ImageBatch
 from sslfast.errors import UserError
-from sslfast.evaluate import evaluate
-from sslfast.export import export
 from sslfast.methods import build
 from sslfast.methods.split_brain import SplitBrain
 from sslfast.models import GroupedBackbone
-from sslfast.report import write_report
-from sslfast.train import TrainConfig, load_run, pretrain
 
 
 def split_brain(**options: Any) -> SplitBrain:
@@ -213,29 +207,6 @@ def test_colour_from_depth_is_learned(learn: Callable[..., list[float]]) -> None
     method = split_brain(backbone="simplenet", in_channels=6, quantization="grid")
     losses = learn(method, method.views(ImageBatch.from_dense(images)), steps=40, learning_rate=1e-2)
     assert losses[-1] < 0.5 * 2 * np.log(100)
-
-
-def test_a_run_is_evaluated_reported_and_exported(tmp_path: Path) -> None:
-    """One backbone that takes RGB images, for which nothing else need know of Lab or of halves."""
-    config = TrainConfig(
-        method="split_brain",
-        data="shapes",
-        backbone="resnet10_narrow",
-        limit=40,
-        epochs=1,
-        batch_size=20,
-        out=str(tmp_path / "run"),
-    )
-    run = pretrain(config)
-    protocols = ("knn", "linear", "linear_conv", "finetune")
-    rows = evaluate(run, protocols, limit_train=40, limit_test=20, baseline_backbone="resnet10_narrow", epochs=1)
-    assert [row["protocol"] for row in rows[::2]] == list(protocols)
-    assert "data:image/png" in write_report(run).read_text()
-    images = torch.rand(2, 3, 32, 32)
-    fresh = build("split_brain", "resnet10_narrow", seed=9).backbone.eval()
-    fresh.load_state_dict(load_file(export(run)))
-    with torch.no_grad():
-        assert torch.equal(fresh(images), load_run(run).backbone()(images))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -36,7 +37,7 @@ _ORDER = (
 )
 
 
-class Step:
+class Step(ABC):
     """A part of `Compose`: the fields of ViewSpec that it sets.
 
     Attributes:
@@ -47,8 +48,9 @@ class Step:
     rank: ClassVar[int]
     probability: ClassVar[str | None] = None
 
+    @abstractmethod
     def fields(self) -> dict[str, Any]:
-        raise NotImplementedError
+        """Fields of ViewSpec and their values."""
 
 
 @dataclass(frozen=True)
