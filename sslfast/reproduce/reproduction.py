@@ -103,21 +103,22 @@ def reproduce(
         small.pop(key, None)
         if value is not None and value < 1:
             raise UserError(f"{key} is {value}; give 1 or more, or leave it out for the published size")
+    scaled = [*sizes.facts(), *(f"{key.replace('_', ' ')} {value}" for key, value in small.items())]
     out = Path(out or f"runs/reproduce-{path.stem}")
     common = {**recipe.pretrain, **small, "device": device, "seed": seed}
     if data is not None:
         common |= {"data": data, "data_options": {}}
     common |= {key: value for key, value in (("root", root), ("data_options", data_options)) if value is not None}
     work = _Work(recipe, sizes, common, out, seed)
-    write_tables(recipe, work.values(), sizes.facts(), out)
+    write_tables(recipe, work.values(), scaled, out)
     for position, run in enumerate(recipe.runs, start=1):
         Console().print(f"run {position} of {len(recipe.runs)}: {run}")
         work.pretrain(run)
         for evaluation in recipe.evaluations:
             if work.evaluate(run, evaluation):
-                write_tables(recipe, work.values(), sizes.facts(), out)
-    print_tables(recipe, work.values(), sizes.facts())
-    return write_tables(recipe, work.values(), sizes.facts(), out)
+                write_tables(recipe, work.values(), scaled, out)
+    print_tables(recipe, work.values(), scaled)
+    return write_tables(recipe, work.values(), scaled, out)
 
 
 class _Work:
@@ -143,6 +144,8 @@ class _Work:
         """Trains a run, or the rest of it."""
         config = self.configs[run]
         if not (self.out / run / BACKBONE_FILE).exists() or not (self.out / run / CONFIG_FILE).exists():
+            # Rows of weights that are no more there say nothing of the new ones.
+            self.done = {key: value for key, value in self.done.items() if key.partition("/")[0] != run}
             pretrain(config, resume=(self.out / run / CONFIG_FILE).exists())
         else:
             resolve(

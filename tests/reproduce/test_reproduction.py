@@ -24,7 +24,7 @@ RECIPE = {
         "batch_size": 16,
         "schedule": "constant",
     },
-    "scaled_down": {"limit": 96, "limit_test": 48, "epochs": 1, "evaluation_epochs": 1},
+    "scaled_down": {"limit": 96, "limit_test": 48, "epochs": 1, "evaluation_epochs": 1, "batch_size": 8},
     "runs": {"plain": {}, "noisy": {"method": "denoising_autoencoder"}},
     "evaluations": {
         "neighbours": {"protocol": "knn"},
@@ -92,6 +92,7 @@ def test_the_page_shows_published_numbers_and_says_that_it_is_scaled_down(done: 
         assert f"<small>{number}</small>" in page
     assert "Scaled down" in page
     assert "the first 96 training images, the first 48 test images, epochs of pretraining: 1" in page
+    assert "epochs of evaluation: 1, batch size 8" in page
     assert "http" not in page.replace("http://www.w3.org", "")
     assert page.count("<svg") == 1  # the second table's columns are numbers of labels
 
@@ -123,6 +124,24 @@ def test_only_what_is_missing_is_measured_again(recipe: Path, done: Path, monkey
     monkeypatch.setattr(reproduction, "evaluate", measure)
     reproduce(str(recipe), out=done, scaled_down=True)
     assert asked == [("plain", ("finetune",), [4], True)]
+
+
+def test_rows_of_a_removed_run_are_measured_again(recipe: Path, done: Path, monkeypatch):
+    (done / "noisy" / "backbone.safetensors").unlink()
+    rows = {
+        name: json.loads((done / "results.json").read_text())[f"noisy/{name}"]["rows"]
+        for name in ("neighbours", "untrained")
+    }
+    asked = []
+
+    def measure(run: Path, protocols: tuple[str, ...], **options: object) -> list[dict[str, object]]:
+        asked.append(run.name)
+        return rows["neighbours" if protocols == ("knn",) else "untrained"]
+
+    monkeypatch.setattr(reproduction, "pretrain", lambda config, resume: None)
+    monkeypatch.setattr(reproduction, "evaluate", measure)
+    reproduce(str(recipe), out=done, scaled_down=True)
+    assert asked == ["noisy", "noisy"]
 
 
 def test_full_size_says_nothing_of_scale():
