@@ -206,6 +206,8 @@ BAD_ARGUMENTS = {
     "does not lie inside the storage": lambda a: a.update(offsets=a["offsets"] + 1),
     r"image 1 \(offset -1": lambda a: a["offsets"].__setitem__(1, -1),
     "image 2": lambda a: a["sizes"].__setitem__(2, 2**30),
+    r"offset 9223372036854775807": lambda a: a["offsets"].__setitem__(0, 2**63 - 1),
+    "1073741824 x 1073741824 x 16 bytes": lambda a: a.update(channels=16) or a["sizes"].__setitem__(0, 2**30),
 }
 
 

@@ -338,10 +338,10 @@ SSLFAST_SHARED float finish(float value, const AugmentParams& params, int64_t ke
   return (value - mean) * inverse_std;
 }
 
-// Whether an image lies inside the storage.
+// Whether an image lies inside the storage; no sum or product here overflows, whatever the numbers.
 SSLFAST_SHARED bool inside_storage(int64_t offset, int height, int width, int channels, int64_t storage_bytes) {
-  return height > 0 && width > 0 && offset >= 0 &&
-         offset + static_cast<int64_t>(height) * width * channels <= storage_bytes;
+  return height > 0 && width > 0 && offset >= 0 && offset <= storage_bytes &&
+         static_cast<int64_t>(height) * width <= (storage_bytes - offset) / channels;
 }
 
 }  // namespace sslfast
