@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
+import sys
 from typing import Any
 
 from sslfast.errors import UserError
@@ -97,6 +99,8 @@ def nearest(name: str, valid: list[str]) -> str:
 def resolve(kind: str, name: str) -> Any:
     """The class or function registered as `name` in table `kind`, or a user's own given as "module:attribute".
 
+    A user's own module may lie in the working directory, too: Python looks there last.
+
     Raises:
         UserError: unknown name (the message lists the nearest ones), or a module that cannot be imported.
     """
@@ -104,6 +108,8 @@ def resolve(kind: str, name: str) -> Any:
     target = table.get(name, name if ":" in name else None)
     if target is None:
         raise UserError(f"unknown {kind.rstrip('s')} {name!r}; {nearest(name, list(table))}")
+    if name not in table and os.getcwd() not in sys.path:  # a console script's path lacks it
+        sys.path.append(os.getcwd())
     module, _, attribute = target.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
@@ -111,5 +117,6 @@ def resolve(kind: str, name: str) -> Any:
         if name in table:
             raise
         raise UserError(
-            f"cannot load {name!r}: {error}; write it as 'package.module:Name' with the package importable"
+            f"cannot load {name!r}: {error}; write it as 'package.module:Name', with the package installed, on "
+            f"PYTHONPATH or in the working directory {os.getcwd()}"
         ) from error

@@ -78,6 +78,16 @@ def test_python_dash_m() -> None:
     assert done.stderr == "sslfast: unknown command 'pretrian'; did you mean 'pretrain'?\n"
 
 
+def test_own_class_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A console script's path lacks the working directory."""
+    (tmp_path / "own_method_here.py").write_text("class Own:\n    pass\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
+    assert registry.resolve("methods", "own_method_here:Own").__name__ == "Own"
+    with pytest.raises(UserError, match=f"No module named 'not_here'.*working directory {tmp_path}"):
+        registry.resolve("methods", "not_here:Own")
+
+
 @pytest.mark.parametrize("kind", sorted(registry.TABLES))
 def test_list_names_everything_registered(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", kind]) == 0

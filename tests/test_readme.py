@@ -1,12 +1,15 @@
 """The code of the README and of docs/ runs, and the commands exist with the options shown."""
 
+import importlib
 import re
 import shlex
 from pathlib import Path
 
+import jsonargparse
 import pytest
 
-from sslfast.cli import COMMANDS, main
+from sslfast.cli import COMMANDS, build_parser, main, normalize
+from sslfast.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -24,14 +27,22 @@ PROGRAMS = [
     for part in (code if name == "README.md" else ["".join(code)])
     if part
 ]
+
+
+def expanded(script: str) -> str:
+    """The script with its own variables in place; those of others and of commands are empty."""
+    variables = dict(re.findall(r'^(\w+)="(.*)"$', script, flags=re.MULTILINE))
+    return re.sub(r"\$(\w+)", lambda match: variables.get(match[1], ""), script)
+
+
 COMMAND_LINES = sorted(
     {
-        re.sub(r"^(torchrun .* -m|srun) sslfast", "sslfast", line.partition("#")[0].strip())
+        match[2].partition("#")[0].strip()
         for blocks in BLOCKS.values()
         for language, code in blocks
         if language == "bash"
-        for line in code.splitlines()
-        if re.match(r"(torchrun .* -m )?sslfast ", line)
+        for line in expanded(code).splitlines()
+        if (match := re.match(r"(torchrun .* -m |srun )?(sslfast .*)", line))
     }
 )
 QUICK = {"sslfast list methods", "sslfast info", "sslfast pretrain --help"}
@@ -51,9 +62,15 @@ def test_links_lead_somewhere(page: str) -> None:
         assert (folder / target).exists(), target
 
 
+def parse(command: str, arguments: list[str]) -> None:
+    module, _, attribute = COMMANDS[command][0].partition(":")
+    parser, options, _ = build_parser(command, getattr(importlib.import_module(module), attribute))
+    parser.parse_args(normalize(arguments, options))
+
+
 @pytest.mark.parametrize("line", COMMAND_LINES)
 def test_command_line_is_valid(line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Quick commands run; of the others, every option is one that `--help` lists."""
+    """Quick commands run; the others have options that exist, with values of their types."""
     command, *rest = shlex.split(line)[1:]
     if line in QUICK:
         try:
@@ -62,13 +79,24 @@ def test_command_line_is_valid(line: str, capsys: pytest.CaptureFixture[str]) ->
             assert stop.code == 0
         assert capsys.readouterr().out
         return
-    assert command in COMMANDS
-    with pytest.raises(SystemExit):
-        main([command, "--help"])
-    text = capsys.readouterr().out
-    for option in rest:
-        if option.startswith("--"):
-            assert option.partition(".")[0] in text
+    parse(command, rest)
+
+
+@pytest.mark.parametrize("code", [code for kind, code in BLOCKS["README.md"] if kind == "yaml"])
+def test_configuration_is_valid(code: str, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(code)
+    parse("pretrain", ["--config", str(tmp_path / "recipe.yaml")])
+
+
+def test_what_is_no_option_is_found() -> None:
+    for line in ("--epoch 3", "--limit many", "--seed"):
+        with pytest.raises((UserError, jsonargparse.ArgumentError)):
+            parse("pretrain", line.split())
+
+
+def test_command_lines_of_every_launcher_are_found() -> None:
+    options = "--method simclr --data folder --root DIR --loader dali --image-size 224"
+    assert sum(line.startswith(f"sslfast pretrain {options}") for line in COMMAND_LINES) >= 3
 
 
 def test_quick_commands_are_in_the_readme() -> None:

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "csrc/ops/common/philox.h"
+#include "csrc/ops/common/augment_noise_math.h"
 #include "csrc/ops/common/view_fields.h"
 #include "csrc/stable/host_device.h"
 
@@ -106,22 +106,6 @@ struct Rotation {
   float cosine, sine, center_x, center_y;
 };
 
-// By turns instead of radians: the argument reduction of plain sinf takes local memory on a GPU.
-SSLFAST_SHARED float sine_of_turns(float turns) {
-#if defined(__CUDA_ARCH__)
-  return sinpif(2.0f * turns);
-#else
-  return sinf(6.283185307179586f * turns);
-#endif
-}
-SSLFAST_SHARED float cosine_of_turns(float turns) {
-#if defined(__CUDA_ARCH__)
-  return cospif(2.0f * turns);
-#else
-  return cosf(6.283185307179586f * turns);
-#endif
-}
-
 SSLFAST_SHARED Rotation rotation_of(const AugmentParams& params, int height, int width) {
   // Multiples of 90 degrees are exact, so that they move pixels without blending them.
   const float turns = params.rotation / 90.0f;
@@ -143,29 +127,43 @@ SSLFAST_SHARED bool has_rotation(const AugmentParams& params) {
   return params.rotation != 0.0f || params.rotation_zoom != 1.0f;
 }
 
-// Calls add(weight, x, y) for what pixel (x, y) of a rotated view is the weighted sum of: bilinear, nothing outside the
-// view.
-template <class Add>
-SSLFAST_SHARED void for_each_rotated(int height, int width, const Rotation& rotation, int x, int y, const Add& add) {
+// What a pixel of a rotated view is the weighted sum of: bilinear between two columns and two rows, which are cut to
+// the view; nothing outside of it counts. Branch-free, so that compilers vectorise it.
+struct RotatedTaps {
+  int x[2], y[2];
+  float weight[4];  // of (x[k % 2], y[k / 2])
+};
+
+SSLFAST_SHARED RotatedTaps rotated_taps(int height, int width, const Rotation& rotation, int x, int y) {
   const float dx = static_cast<float>(x) - rotation.center_x, dy = static_cast<float>(y) - rotation.center_y;
   const float source_x = rotation.cosine * dx - rotation.sine * dy + rotation.center_x;
   const float source_y = rotation.sine * dx + rotation.cosine * dy + rotation.center_y;
   const float left = floorf(source_x), top = floorf(source_y);
-  const float fx = source_x - left, fy = source_y - top;
-  if (!(left >= -1.0f && top >= -1.0f && left < static_cast<float>(width) && top < static_cast<float>(height))) return;
-  const int x0 = static_cast<int>(left), y0 = static_cast<int>(top);
-  for (int k = 0; k < 4; ++k) {
-    const int xi = x0 + (k & 1), yi = y0 + (k >> 1);
-    const float weight = ((k & 1) ? fx : 1.0f - fx) * ((k >> 1) ? fy : 1.0f - fy);
-    if (weight > 0.0f && xi >= 0 && xi < width && yi >= 0 && yi < height) add(weight, xi, yi);
-  }
+  const bool inside =
+      left >= -1.0f && top >= -1.0f && left < static_cast<float>(width) && top < static_cast<float>(height);
+  const int x0 = static_cast<int>(inside ? left : 0.0f), y0 = static_cast<int>(inside ? top : 0.0f);
+  const float fx = inside ? source_x - left : 0.0f, fy = inside ? source_y - top : 0.0f;
+  const float at_left = inside && x0 >= 0 ? 1.0f - fx : 0.0f, at_right = x0 + 1 < width ? fx : 0.0f;
+  const float at_top = y0 >= 0 ? 1.0f - fy : 0.0f, at_bottom = y0 + 1 < height ? fy : 0.0f;
+  RotatedTaps taps;
+  taps.x[0] = smaller(larger(x0, 0), width - 1);
+  taps.x[1] = smaller(x0 + 1, width - 1);
+  taps.y[0] = smaller(larger(y0, 0), height - 1);
+  taps.y[1] = smaller(y0 + 1, height - 1);
+  taps.weight[0] = at_left * at_top;
+  taps.weight[1] = at_right * at_top;
+  taps.weight[2] = at_left * at_bottom;
+  taps.weight[3] = at_right * at_bottom;
+  return taps;
 }
 
-SSLFAST_SHARED float rotated_sample(const float* plane, int height, int width, const Rotation& rotation, int x, int y) {
-  float value = 0.0f;
-  for_each_rotated(height, width, rotation, x, y,
-                   [&](float weight, int xi, int yi) { value += weight * plane[yi * width + xi]; });
-  return value;
+// Calls add(weight, x, y) for each of them that counts.
+template <class Add>
+SSLFAST_SHARED void for_each_rotated(int height, int width, const Rotation& rotation, int x, int y, const Add& add) {
+  const RotatedTaps taps = rotated_taps(height, width, rotation, x, y);
+  for (int k = 0; k < 4; ++k) {
+    if (taps.weight[k] > 0.0f) add(taps.weight[k], taps.x[k & 1], taps.y[k >> 1]);
+  }
 }
 
 // --- colour ----------------------------------------------------------------------------------------------------------
@@ -260,11 +258,17 @@ SSLFAST_SHARED int reflect(int i, int size) {
 
 // --- sobel -----------------------------------------------------------------------------------------------------------
 
-// Magnitude of the gradient in the middle of three rows of three values, by Sobel's 3x3 kernels over 8.
-SSLFAST_SHARED float sobel_of(const float (&up)[3], const float (&here)[3], const float (&down)[3]) {
-  const float gx = up[2] - up[0] + 2.0f * (here[2] - here[0]) + down[2] - down[0];
-  const float gy = down[0] - up[0] + 2.0f * (down[1] - up[1]) + down[2] - up[2];
+// Magnitude of the gradient by Sobel's 3x3 kernels over 8, from the differences across the three rows (right - left)
+// and down the three columns (below - above).
+SSLFAST_SHARED float sobel_of(float up, float here, float down, float left, float middle, float right) {
+  const float gx = up + 2.0f * here + down, gy = left + 2.0f * middle + right;
   return 0.125f * sqrtf(gx * gx + gy * gy);
+}
+
+// The same in the middle of three rows of three values.
+SSLFAST_SHARED float sobel_of(const float (&up)[3], const float (&here)[3], const float (&down)[3]) {
+  return sobel_of(up[2] - up[0], here[2] - here[0], down[2] - down[0], down[0] - up[0], down[1] - up[1],
+                  down[2] - up[2]);
 }
 
 // The same at (x, y) of a plane, with repeated edges.
@@ -276,35 +280,17 @@ SSLFAST_SHARED float sobel_at(const float* plane, int height, int width, int x, 
   return sobel_of({up[left], up[x], up[right]}, {here[left], here[x], here[right]}, {down[left], down[x], down[right]});
 }
 
-// --- solarize and noise ----------------------------------------------------------------------------------------------
+// --- the end of a view -----------------------------------------------------------------------------------------------
 
 SSLFAST_SHARED float solarize(float value, float threshold) { return value >= threshold ? 1.0f - value : value; }
-
-enum NoiseStream : uint32_t { noise_gaussian = 0, noise_salt_pepper = 1, noise_masking = 2 };
-
-SSLFAST_SHARED uint32_t noise_word(int64_t key, NoiseStream stream, uint32_t element) {
-  return philox(static_cast<uint64_t>(key), element >> 2, stream, 0, 0).at(element & 3);
-}
-
-// Standard normal number of element (channel * pixels + pixel): Box-Muller on a pair of words.
-SSLFAST_SHARED float normal_noise(int64_t key, uint32_t element) {
-  const Philox words = philox(static_cast<uint64_t>(key), element >> 2, noise_gaussian, 0, 0);
-  const uint32_t pair = element & 2;
-  const float u = (static_cast<float>(words.at(pair) >> 8) + 1.0f) * 0x1p-24f;
-  const float turns = static_cast<float>(words.at(pair + 1) >> 8) * 0x1p-24f;
-  const float radius = sqrtf(-2.0f * logf(u));
-  return radius * ((element & 1) ? sine_of_turns(turns) : cosine_of_turns(turns));
-}
 
 // Value of a pixel after salt-and-pepper and masking noise, which hit all its channels alike.
 SSLFAST_SHARED float pixel_noise(float value, const AugmentParams& params, int64_t key, uint32_t pixel) {
   if (params.noise_salt_pepper > 0.0f) {
-    const float u = static_cast<float>(noise_word(key, noise_salt_pepper, pixel) >> 8) * 0x1p-24f;
-    if (u < params.noise_salt_pepper) value = u < 0.5f * params.noise_salt_pepper ? 0.0f : 1.0f;
+    value = salt_and_pepper(value, params.noise_salt_pepper, uniform_of(noise_word(key, noise_salt_pepper, pixel)));
   }
   if (params.noise_masking > 0.0f) {
-    const float u = static_cast<float>(noise_word(key, noise_masking, pixel) >> 8) * 0x1p-24f;
-    if (u < params.noise_masking) value = 0.0f;
+    if (uniform_of(noise_word(key, noise_masking, pixel)) < params.noise_masking) value = 0.0f;
   }
   return value;
 }

@@ -12,6 +12,7 @@
 #include "csrc/ops/cpu/augment_blur.h"
 #include "csrc/ops/cpu/augment_color.h"
 #include "csrc/ops/cpu/augment_resize.h"
+#include "csrc/ops/cpu/augment_rotation.h"
 #include "csrc/ops/cpu/augment_store.h"
 #include "csrc/ops/cpu/huge_pages.h"
 #include "csrc/stable/isa.h"
@@ -35,24 +36,22 @@ struct Workspace {
   BlurWork blur;
 };
 
-void rotate(const AugmentParams& params, Workspace& work) {
-  const Planes in = work.planes(work.front), out = work.planes(work.back);
-  const Rotation rotation = rotation_of(params, in.height, in.width);
-  for (int c = 0; c < in.channels; ++c) {
-    for (int y = 0; y < in.height; ++y) {
-      for (int x = 0; x < in.width; ++x) {
-        out.row(c, y)[x] = rotated_sample(in.channel(c), in.height, in.width, rotation, x, y);
-      }
-    }
-  }
-  std::swap(work.front, work.back);
-}
-
 void sobel(Workspace& work) {
   const Planes in = work.planes(work.front), out = work.planes(work.back);
   for (int c = 0; c < in.channels; ++c) {
     for (int y = 0; y < in.height; ++y) {
-      for (int x = 0; x < in.width; ++x) out.row(c, y)[x] = sobel_at(in.channel(c), in.height, in.width, x, y);
+      const float* __restrict up = in.row(c, larger(y - 1, 0));
+      const float* __restrict here = in.row(c, y);
+      const float* __restrict down = in.row(c, smaller(y + 1, in.height - 1));
+      float* __restrict row = out.row(c, y);
+      const int last = in.width - 1;
+      row[0] = sobel_at(in.channel(c), in.height, in.width, 0, y);
+      row[last] = sobel_at(in.channel(c), in.height, in.width, last, y);
+#pragma omp simd
+      for (int x = 1; x < last; ++x) {
+        row[x] = sobel_of(up[x + 1] - up[x - 1], here[x + 1] - here[x - 1], down[x + 1] - down[x - 1],
+                          down[x - 1] - up[x - 1], down[x] - up[x], down[x + 1] - up[x + 1]);
+      }
     }
   }
   std::swap(work.front, work.back);
@@ -80,7 +79,8 @@ void make_view(const AugmentArgs& args, int64_t b, Workspace& work) {
     if (!rotation) colors.before_contrast(view.rows(begin, end));
   });
   if (rotation) {
-    rotate(params, work);
+    rotate(params, view, work.planes(work.back));
+    std::swap(work.front, work.back);
     const Planes rotated = work.planes(work.front);
     for_each_strip(rotated, [&](int begin, int end) { colors.before_contrast(rotated.rows(begin, end)); });
   }
