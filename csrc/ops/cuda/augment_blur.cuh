@@ -12,14 +12,12 @@
 // Radii up to 12 (all that sigma <= 2 has) run unrolled for 4, 8 or 12; larger ones, which no recipe has, take a loop.
 #pragma once
 
-#include "csrc/ops/cuda/augment_store.cuh"
+#include "csrc/ops/cuda/augment_tensor_blur.cuh"
 
 namespace sslfast {
 namespace {
 
 constexpr int blur_run = 8;
-constexpr int max_blur_margin = 12;
-constexpr int blur_weight_count = 16;  // floats that the weights take
 
 // Floats of a staged line of `size` values.
 __host__ __device__ inline int blur_line(int size, int margin) {
@@ -290,9 +288,15 @@ __device__ void blur_view(const V& view, const ColorPlan& plan, float gray_mean,
   float sum = 0.0f;
   for (int k = -radius; k <= radius; ++k) sum += blur_weight(view.params, k);
   blur.inverse_sum = 1.0f / sum;
+  bool strips = false;
+  if constexpr (V::tensor_blur) strips = has_strips(view, radius);
   if (threadIdx.x <= max_blur_margin) {
     const int k = static_cast<int>(threadIdx.x);
-    view.work[k] = k <= radius ? blur_weight(view.params, k) * blur.inverse_sum : 0.0f;
+    const float weight = k <= radius ? blur_weight(view.params, k) * blur.inverse_sum : 0.0f;
+    view.work[k] = strips ? __half2float(__float2half_rn(weight)) : weight;
+  }
+  if constexpr (V::tensor_blur) {
+    if (strips) return blur_strips(view, plan, gray_mean, last);
   }
   blur_rows(view, blur, plan, gray_mean);
   blur_columns(view, blur, last);

@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(Shape<width, resident>::threads, Shape<width, 
   Stored<T>* const out = static_cast<Stored<T>*>(args.out) + b * pixels * args.channels;
   Stored<T>* planes = out;
   if constexpr (resident) planes = reinterpret_cast<Stored<T>*>(shared);
-  const View<T, width> view{
+  const View<T, width, resident> view{
       args, params, b, pixels, planes, out, resident ? shared + planes_size : shared, work_size, args.width % 4 == 0};
   if (!inside_storage(args.offsets[b], args.sizes[2 * b], args.sizes[2 * b + 1], args.channels, args.storage_bytes)) {
     store_nan(view);

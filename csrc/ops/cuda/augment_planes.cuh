@@ -10,6 +10,7 @@
 #include <cuda_fp16.h>
 
 #include <cstring>
+#include <type_traits>
 
 #include "csrc/ops/augment.h"
 #include "csrc/ops/common/augment_math.h"
@@ -119,13 +120,16 @@ struct Divider {
   }
 };
 
-// One view in the making. `width` is the channels that a thread holds of a pixel: 3, or max_channels for any number.
-template <class T, int width>
+// One view in the making. `width` is the channels that a thread holds of a pixel: 3, or max_channels for any number;
+// `resident` says that its planes lie in shared memory.
+template <class T, int width, bool resident>
 struct View {
   using Result = T;
   using Value = Stored<T>;
   static constexpr int pixel_width = width;
   static constexpr int group = width == 3 ? 4 : 1;  // pixels that a thread works on together
+  // Tensor cores round to float16, which is fine enough for bfloat16; small views have no memory for what they need.
+  static constexpr bool tensor_blur = std::is_same<T, __nv_bfloat16>::value && width == 3 && !resident;
 
   const AugmentArgs& args;
   const AugmentParams& params;  // in shared memory
