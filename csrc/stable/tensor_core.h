@@ -1,4 +1,4 @@
-// Tensor-core products, asynchronous copies and fast powers of two, one small function an instruction. On the device
+// Tensor-core products, asynchronous copies and fast powers of two and reciprocals, one small function an instruction. On the device
 // they are inline PTX; on the SIMT bench they follow the fragment layouts that the PTX ISA documents, so kernels never
 // say which.
 //
@@ -142,6 +142,17 @@ __device__ inline float fast_exp2(float x) {
   float power;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
   return power;
+#endif
+}
+
+// 1 / x with a relative error of at most 2^-23, for normal x below 2^126.
+__device__ inline float fast_reciprocal(float x) {
+#if defined(SSLFAST_SIMT)
+  return 1.0f / x;
+#else
+  float inverse;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(x));
+  return inverse;
 #endif
 }
 

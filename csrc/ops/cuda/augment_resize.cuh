@@ -4,7 +4,7 @@
 //
 //   work   | rows of the group, resized vertically, interleaved | spans and weights of the columns, of the rows |
 //
-// Vertical pass: a thread owns eight bytes of a row, which it cuts from three words of each source row that counts.
+// Vertical pass: a thread owns twelve bytes of a row, which it cuts from four words of each source row that counts.
 // Then horizontal pass: a thread owns one column of four rows, so that a weight serves 12 products; lanes of a warp
 // read neighbouring pixels, whose distance of three numbers meets every bank once. Wide views are made tile by tile.
 #pragma once
@@ -20,7 +20,7 @@ struct Source {
   int64_t stride;
   ResizeAxis vertical, horizontal;
   bool flip, mirror;
-  // Whether all words that hold bytes of the crop, and two more, lie inside the storage and within 2^31 bytes. Then
+  // Whether all words that hold bytes of the crop, and three more, lie inside the storage and within 2^31 bytes. Then
   // `base` is the first of them, and 32 bits name a byte by its distance from there.
   bool words;
   const uint8_t* base;
@@ -43,7 +43,7 @@ __device__ Source source_of(const V& view) {
   source.mirror = view.params.vflip != 0.0f;
   source.base = source.crop - reinterpret_cast<uintptr_t>(source.crop) % 4;
   const uint8_t* const last = source.crop + (crop.height - 1) * source.stride + crop.width * args.channels;
-  source.words = source.base >= args.storage && last + 12 <= source.end && last - source.base < int64_t{1} << 31;
+  source.words = source.base >= args.storage && last + 16 <= source.end && last - source.base < int64_t{1} << 31;
   return source;
 }
 
@@ -69,6 +69,7 @@ __device__ inline int span_bound(const ResizeAxis& axis, int count) {
 }
 
 constexpr int max_tile = 512;
+constexpr int unit = 12;  // bytes of a row that a thread resizes vertically at once
 
 // Columns [first, first + count) of the view before its flip, and where the work memory holds what.
 struct Tile {
@@ -89,7 +90,7 @@ __device__ Tile tile_at(const V& view, const Source& source, int first) {
   const int column_size = span_size + span_bound(source.horizontal, 1);
   int pitch;
   for (;; tile.count /= 2) {
-    pitch = (span_bound(source.horizontal, tile.count) * view.channels() + 7) / 8 * 8;
+    pitch = (span_bound(source.horizontal, tile.count) * view.channels() + unit - 1) / unit * unit;
     tile.rows = (view.work_size - tile.count * column_size) / (pitch + span_size + tile.row_taps);
     tile.rows = smaller(larger(tile.rows, 0), view.args.height);
     if (tile.rows > V::group) tile.rows = tile.rows / V::group * V::group;
@@ -103,64 +104,66 @@ __device__ Tile tile_at(const V& view, const Source& source, int first) {
   return tile;
 }
 
+// sum[first] … sum[first + 3] += weight * the four bytes of a word.
 template <int first>
-__device__ inline void add_bytes(uint32_t bytes, float weight, float (&sum)[8]) {
+__device__ inline void add_bytes(uint32_t bytes, float weight, float (&sum)[unit]) {
   sum[first] += weight * of_bytes(bytes, 0x7650);
   sum[first + 1] += weight * of_bytes(bytes, 0x7651);
   sum[first + 2] += weight * of_bytes(bytes, 0x7652);
   sum[first + 3] += weight * of_bytes(bytes, 0x7653);
 }
 
-// Weighted sums of eight neighbouring bytes over the rows of a span; `first` is the distance of the first from the
-// crop.
-__device__ inline void sum_words(const Source& source, int64_t first, const float* weights, int count,
-                                 float (&sum)[8]) {
+// Weighted sums of a unit over `count` rows; `place` is the distance of its first byte from the base.
+__device__ inline void sum_words(const Source& source, unsigned place, const float* weights, int count,
+                                 float (&sum)[unit]) {
   const unsigned stride = static_cast<unsigned>(source.stride);
-  unsigned place = static_cast<unsigned>(first + (source.crop - source.base));
 #pragma unroll 2
   for (int k = 0; k < count; ++k, place += stride) {
-    const uint32_t* const word = reinterpret_cast<const uint32_t*>(source.base + (place & ~3u));
-    const uint32_t low = __ldg(word), middle = __ldg(word + 1), high = __ldg(word + 2);
+    const uint32_t* const in = reinterpret_cast<const uint32_t*>(source.base + (place & ~3u));
+    const uint32_t words[4] = {__ldg(in), __ldg(in + 1), __ldg(in + 2), __ldg(in + 3)};
     const float weight = weights[k];
-    add_bytes<0>(__funnelshift_r(low, middle, 8 * place), weight, sum);
-    add_bytes<4>(__funnelshift_r(middle, high, 8 * place), weight, sum);
+    add_bytes<0>(__funnelshift_r(words[0], words[1], 8 * place), weight, sum);
+    add_bytes<4>(__funnelshift_r(words[1], words[2], 8 * place), weight, sum);
+    add_bytes<8>(__funnelshift_r(words[2], words[3], 8 * place), weight, sum);
   }
 }
 
-// The same at the ends of the storage; what lies behind it counts as 0.
-__device__ inline void sum_bytes(const Source& source, int64_t first, const float* weights, int count,
-                                 float (&sum)[8]) {
-  const uint8_t* in = source.crop + first;
+// The same at the ends of the storage, from its first byte on; what lies behind the storage counts as 0.
+__device__ inline void sum_bytes(const Source& source, const uint8_t* in, const float* weights, int count,
+                                 float (&sum)[unit]) {
 #pragma unroll 1
   for (int k = 0; k < count; ++k, in += source.stride) {
-    uint32_t bytes[2] = {};
+    uint32_t words[3] = {};
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      if (in + i < source.end) bytes[i / 4] |= static_cast<uint32_t>(__ldg(in + i)) << i % 4 * 8;
+    for (int i = 0; i < unit; ++i) {
+      if (in + i < source.end) words[i / 4] |= static_cast<uint32_t>(__ldg(in + i)) << i % 4 * 8;
     }
-    add_bytes<0>(bytes[0], weights[k], sum);
-    add_bytes<4>(bytes[1], weights[k], sum);
+    add_bytes<0>(words[0], weights[k], sum);
+    add_bytes<4>(words[1], weights[k], sum);
+    add_bytes<8>(words[2], weights[k], sum);
   }
 }
 
-// `units` of eight bytes of each of `rows` rows, from source column `column` on.
+// `units` of each of `rows` rows, from source column `column` on.
 template <class V>
 __device__ void vertical_pass(const V& view, const Source& source, const Tile& tile, int rows, int column, int units) {
   const Divider by_units(units);
+  const int left = column * view.channels();
+  const unsigned first = static_cast<unsigned>(source.crop - source.base) + left;
   for (int item = threadIdx.x; item < rows * units; item += blockDim.x) {
     const int row = by_units.quotient(item);
+    const int at = unit * (item - row * units);
     const Span span = tile.row_spans[row];
     const float* const weights = tile.row_weights + row * tile.row_taps;
-    const int64_t first = span.begin * source.stride + column * view.channels() + 8 * (item - row * units);
-    float sum[8] = {};
+    float sum[unit] = {};
     if (source.words) {
-      sum_words(source, first, weights, span.count, sum);
+      sum_words(source, first + at + span.begin * static_cast<unsigned>(source.stride), weights, span.count, sum);
     } else {
-      sum_bytes(source, first, weights, span.count, sum);
+      sum_bytes(source, source.crop + left + at + span.begin * source.stride, weights, span.count, sum);
     }
-    float4* const out = reinterpret_cast<float4*>(tile.middle) + 2 * item;
-    out[0] = make_float4(sum[0], sum[1], sum[2], sum[3]);
-    out[1] = make_float4(sum[4], sum[5], sum[6], sum[7]);
+    float4* const out = reinterpret_cast<float4*>(tile.middle) + unit / 4 * item;
+#pragma unroll
+    for (int i = 0; i < unit; i += 4) out[i / 4] = make_float4(sum[i], sum[i + 1], sum[i + 2], sum[i + 3]);
   }
 }
 
@@ -174,7 +177,7 @@ __device__ float deposit(const V& view, const ColorPlan& plan, Pixel<width> (&pi
   for (int i = 0; i < count; ++i) {
     if (i >= rows) break;
     if (plan.contrast) sum += gray_of_pixel(pixels[i], channels);
-    const int64_t pixel = static_cast<int64_t>(y + i) * view.args.width + x;
+    const int pixel = (y + i) * view.args.width + x;
     SSLFAST_EACH_CHANNEL(c, width, channels) {
       store_one<PlaneCode>(view.planes + view.at(c, pixel), pixels[i].value[c]);
     }
@@ -291,10 +294,10 @@ __device__ float make_planes(const V& view, const ColorPlan& plan) {
       __syncthreads();  // spans are complete, and the rows of the last group are used up
       const int column = tile.columns[0].begin;
       const Span end = tile.columns[tile.count - 1];
-      const int units = ((end.begin + end.count - column) * view.channels() + 7) / 8;
+      const int units = ((end.begin + end.count - column) * view.channels() + unit - 1) / unit;
       vertical_pass(view, source, tile, rows, column, units);
       __syncthreads();  // the group is resized vertically
-      gray += horizontal_pass(view, source, tile, plan, y, rows, column, 8 * units);
+      gray += horizontal_pass(view, source, tile, plan, y, rows, column, unit * units);
     }
     first += tile.count;
   }

@@ -114,7 +114,7 @@ __device__ void stage_strip(const V& view, const Strips& strips, const ColorPlan
     const int x = 4 * (item - row * groups), y = s * strip_rows + row;
     Pixel<3> pixels[4] = {};
     if (y < view.args.height && x < width) {
-      load_pixels(view, static_cast<int64_t>(y) * width + x, 4, pixels);
+      load_pixels(view, y * width + x, 4, pixels);
       finish_color(pixels, view.params, plan, 3, gray_mean);
     }
 #pragma unroll
@@ -250,11 +250,11 @@ __device__ void copy_strip(const V& view, const Strips& strips, int s, bool last
   const int lines = view.contiguous() ? 3 : 1, row_size = 3 / lines * width;
   const int units = rows * row_size / 8;
   const Divider by_units(units);
-  uint16_t* const out = (last ? view.out : view.planes) + static_cast<int64_t>(s) * strip_rows * row_size;
+  uint16_t* const out = (last ? view.out : view.planes) + s * strip_rows * row_size;
   for (int item = threadIdx.x; item < lines * units; item += blockDim.x) {
     const int line = by_units.quotient(item);
     const int at = 8 * (item - line * units);
-    *reinterpret_cast<uint4*>(out + line * view.args.stride_channel + at) =
+    *reinterpret_cast<uint4*>(out + line * static_cast<int>(view.args.stride_channel) + at) =
         *reinterpret_cast<const uint4*>(strips.result + line * strip_rows * width + at);
   }
 }
