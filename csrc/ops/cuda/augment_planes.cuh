@@ -131,7 +131,8 @@ struct View {
   using Result = T;
   using Value = Stored<T>;
   static constexpr int pixel_width = width;
-  static constexpr int group = width == 3 ? 4 : 1;  // pixels that a thread works on together
+  static constexpr int group = width == 3 ? 4 : 1;         // pixels that a thread works on together
+  static constexpr bool fixed_point = sizeof(Value) == 2;  // its planes, and weights that rows are summed with
   // Tensor cores round to float16, which is fine enough for bfloat16; small views have no memory for what they need.
   static constexpr bool tensor_blur = std::is_same<T, __nv_bfloat16>::value && width == 3 && !resident;
 

@@ -4,50 +4,18 @@
 //
 //   work   | rows of the group, resized vertically, interleaved | spans and weights of the columns, of the rows |
 //
-// Vertical pass: a thread owns twelve bytes of a row, which it cuts from four words of each source row that counts.
+// Vertical pass (augment_rows.cuh): a thread owns twelve bytes of a row, as weighted sums of source rows.
 // Then horizontal pass: a thread owns one column of four rows, so that a weight serves 12 products; lanes of a warp
 // read neighbouring pixels, whose distance of three numbers meets every bank once. Wide views are made tile by tile.
 #pragma once
 
 #include "csrc/ops/cuda/augment_color.cuh"
+#include "csrc/ops/cuda/augment_rows.cuh"
 
 namespace sslfast {
 namespace {
 
-struct Source {
-  const uint8_t* crop;
-  const uint8_t* end;  // of the storage
-  int64_t stride;
-  ResizeAxis vertical, horizontal;
-  bool flip, mirror;
-  // Whether all words that hold bytes of the crop, and three more, lie inside the storage and within 2^31 bytes. Then
-  // `base` is the first of them, and 32 bits name a byte by its distance from there.
-  bool words;
-  const uint8_t* base;
-};
-
-template <class V>
-__device__ Source source_of(const V& view) {
-  const AugmentArgs& args = view.args;
-  const int image_width = args.sizes[2 * view.image + 1];
-  const Crop crop = crop_of(view.params, args.sizes[2 * view.image], image_width);
-  Source source;
-  source.stride = static_cast<int64_t>(image_width) * args.channels;
-  source.crop = args.storage + args.offsets[view.image] + crop.top * source.stride +
-                static_cast<int64_t>(crop.left) * args.channels;
-  source.end = args.storage + args.storage_bytes;
-  const bool bicubic = view.params.bicubic != 0.0f;
-  source.vertical = resize_axis(crop.height, args.height, bicubic);
-  source.horizontal = resize_axis(crop.width, args.width, bicubic);
-  source.flip = view.params.hflip != 0.0f;
-  source.mirror = view.params.vflip != 0.0f;
-  source.base = source.crop - reinterpret_cast<uintptr_t>(source.crop) % 4;
-  const uint8_t* const last = source.crop + (crop.height - 1) * source.stride + crop.width * args.channels;
-  source.words = source.base >= args.storage && last + 16 <= source.end && last - source.base < int64_t{1} << 31;
-  return source;
-}
-
-// The inputs that one output is summed from.
+// The inputs that one output is summed from: at least one.
 struct Span {
   int begin, count;
 };
@@ -69,7 +37,6 @@ __device__ inline int span_bound(const ResizeAxis& axis, int count) {
 }
 
 constexpr int max_tile = 512;
-constexpr int unit = 12;  // bytes of a row that a thread resizes vertically at once
 
 // Columns [first, first + count) of the view before its flip, and where the work memory holds what.
 struct Tile {
@@ -104,46 +71,6 @@ __device__ Tile tile_at(const V& view, const Source& source, int first) {
   return tile;
 }
 
-// sum[first] … sum[first + 3] += weight * the four bytes of a word.
-template <int first>
-__device__ inline void add_bytes(uint32_t bytes, float weight, float (&sum)[unit]) {
-  sum[first] += weight * of_bytes(bytes, 0x7650);
-  sum[first + 1] += weight * of_bytes(bytes, 0x7651);
-  sum[first + 2] += weight * of_bytes(bytes, 0x7652);
-  sum[first + 3] += weight * of_bytes(bytes, 0x7653);
-}
-
-// Weighted sums of a unit over `count` rows; `place` is the distance of its first byte from the base.
-__device__ inline void sum_words(const Source& source, unsigned place, const float* weights, int count,
-                                 float (&sum)[unit]) {
-  const unsigned stride = static_cast<unsigned>(source.stride);
-#pragma unroll 2
-  for (int k = 0; k < count; ++k, place += stride) {
-    const uint32_t* const in = reinterpret_cast<const uint32_t*>(source.base + (place & ~3u));
-    const uint32_t words[4] = {__ldg(in), __ldg(in + 1), __ldg(in + 2), __ldg(in + 3)};
-    const float weight = weights[k];
-    add_bytes<0>(__funnelshift_r(words[0], words[1], 8 * place), weight, sum);
-    add_bytes<4>(__funnelshift_r(words[1], words[2], 8 * place), weight, sum);
-    add_bytes<8>(__funnelshift_r(words[2], words[3], 8 * place), weight, sum);
-  }
-}
-
-// The same at the ends of the storage, from its first byte on; what lies behind the storage counts as 0.
-__device__ inline void sum_bytes(const Source& source, const uint8_t* in, const float* weights, int count,
-                                 float (&sum)[unit]) {
-#pragma unroll 1
-  for (int k = 0; k < count; ++k, in += source.stride) {
-    uint32_t words[3] = {};
-#pragma unroll
-    for (int i = 0; i < unit; ++i) {
-      if (in + i < source.end) words[i / 4] |= static_cast<uint32_t>(__ldg(in + i)) << i % 4 * 8;
-    }
-    add_bytes<0>(words[0], weights[k], sum);
-    add_bytes<4>(words[1], weights[k], sum);
-    add_bytes<8>(words[2], weights[k], sum);
-  }
-}
-
 // `units` of each of `rows` rows, from source column `column` on.
 template <class V>
 __device__ void vertical_pass(const V& view, const Source& source, const Tile& tile, int rows, int column, int units) {
@@ -155,11 +82,14 @@ __device__ void vertical_pass(const V& view, const Source& source, const Tile& t
     const int at = unit * (item - row * units);
     const Span span = tile.row_spans[row];
     const float* const weights = tile.row_weights + row * tile.row_taps;
-    float sum[unit] = {};
+    float sum[unit];
     if (source.words) {
-      sum_words(source, first + at + span.begin * static_cast<unsigned>(source.stride), weights, span.count, sum);
+      const unsigned stride = static_cast<unsigned>(source.stride);
+      const unsigned place = first + at + span.begin * stride;
+      sum_rows<V>([&](int k) { return load_words(source, place + k * stride); }, weights, span.count, sum);
     } else {
-      sum_bytes(source, source.crop + left + at + span.begin * source.stride, weights, span.count, sum);
+      const uint8_t* const in = source.crop + left + at + span.begin * source.stride;
+      sum_rows<V>([&](int k) { return load_bytes(source, in + k * source.stride); }, weights, span.count, sum);
     }
     float4* const out = reinterpret_cast<float4*>(tile.middle) + unit / 4 * item;
 #pragma unroll
@@ -204,15 +134,17 @@ __device__ float horizontal_pass(const V& view, const Source& source, const Tile
       in[i] = tile.middle + smaller(first + i, rows - 1) * pitch + (span.begin - column) * channels;
     }
     Pixel<width> pixels[count] = {};
+    int k = 0;
 #pragma unroll 2
-    for (int k = 0; k < span.count; ++k, weights += tile.count) {
+    do {
       const float weight = *weights;
 #pragma unroll
       for (int i = 0; i < count; ++i) {
         SSLFAST_EACH_CHANNEL(c, width, channels) pixels[i].value[c] += weight * in[i][c];
         in[i] += channels;
       }
-    }
+      weights += tile.count;
+    } while (++k < span.count);
     if (source.horizontal.bicubic) {
 #pragma unroll
       for (int i = 0; i < count; ++i) {
@@ -283,13 +215,15 @@ __device__ float make_planes(const V& view, const ColorPlan& plan) {
     if (tile.rows == 0) return gray + resize_directly(view, source, plan, first);
     if (first > 0) __syncthreads();  // the spans of the last tile are used up
     for (int u = threadIdx.x; u < tile.count; u += blockDim.x) {
-      fill_span(source.horizontal, first + u, 1.0f, tile.columns + u, tile.column_weights + u, tile.count);
+      fill_span(source.horizontal, first + u, column_scale<V>, tile.columns + u, tile.column_weights + u, tile.count);
     }
     for (int y = 0; y < args.height; y += tile.rows) {
       const int rows = smaller(tile.rows, args.height - y);
       for (int r = threadIdx.x; r < rows; r += blockDim.x) {
-        fill_span(source.vertical, source.mirror ? args.height - 1 - y - r : y + r, 1.0f / 255.0f, tile.row_spans + r,
-                  tile.row_weights + r * tile.row_taps, 1);
+        float* const weights = tile.row_weights + r * tile.row_taps;
+        fill_span(source.vertical, source.mirror ? args.height - 1 - y - r : y + r, 1.0f, tile.row_spans + r, weights,
+                  1);
+        if constexpr (V::fixed_point) pair_weights(weights, tile.row_spans[r].count);
       }
       __syncthreads();  // spans are complete, and the rows of the last group are used up
       const int column = tile.columns[0].begin;
