@@ -110,6 +110,9 @@ def samples() -> list[Sample]:
         out.append(Sample(f"order_{order}", rows(small, plain, **jitter), small=order % 6 == 1))
     down, up = plain.replace(size=6), plain.replace(size=60)
     out.append(Sample("down_10", drawn(ragged([(60, 61), (64, 50)]), down)))
+    # Rows of 16-bit results are summed two at a time: odd numbers of rows, many rows, negative weights.
+    for name, spec in (("down_10", down), ("bicubic", strong.replace(interpolation="bicubic", blur=0.0))):
+        out.append(Sample(f"float16_{name}", drawn(ragged([(60, 61), (64, 50), (3, 3)]), spec, torch.float16)))
     # Windows wider than the work memory of a block.
     out.append(Sample("down_200", drawn(ragged([(2, 1200), (1200, 2)]), down.replace(hflip=1.0))))
     out.append(Sample("up_20", drawn(ragged([(3, 3), (2, 5)]), up), small=False))

@@ -2,16 +2,26 @@
 //
 //   resize       stored bytes -> planes, with the colour steps in front of contrast and the sum of gray
 //   recolor      planes -> planes or result: contrast (by the mean gray) and the colour behind it
-//   blur         in place of recolor: rows (with that colour) planes -> planes, columns planes -> planes or result
+//   blur         in place of recolor: rows (with that colour) planes -> planes, columns planes -> planes or result;
+//                bfloat16 on tensor cores in one pass, planes -> planes or result
 //   sobel        planes -> planes or result, spoil: noise, channel drop, cutout: planes -> result; where asked for
 //
 // Planes lie in shared memory where they and the work memory are so small that three blocks share a multiprocessor
 // (32 px SimCLR), else in the memory of the result itself: nothing else is kept in device memory.
 //
-// What bounds it is instructions: estimates from the machine code for sm_90a, SimCLR in bfloat16, a thread and pixel:
-// vertical pass 43, horizontal 43, colour 56, recolor 29 or (every second view) blur 200: 258 at 224 px, so 405,000
-// warp instructions a view. At 32 px: 225 with 75 for the set-up of a block, 7,200 a view. Memory is no bound: a
-// 224 px view moves 1.1 to 1.7 MB, most of it within the second-level cache while planes are made.
+// What bounds it is instructions: estimates from the machine code for sm_90a, SimCLR in bfloat16 at 224 px from crops
+// of 180 px, a thread and pixel: vertical pass 23, horizontal 56, colour 42, recolor 37 or (every second view) blur 62:
+// 171 (57 a value), so 268,000 warp instructions a view. An H200 issues 924e9 a second: 3.4 million views if it never
+// waited, 2.2 million at two thirds of that. With floats in the vertical pass, a remainder in every hue, and a blur on
+// plain cores (212 a pixel), the same count is 285. At 32 px, where the set-up of a block counts for 75: about 190, 6,100
+// a view.
+//
+// Memory is no bound: a 224 px view moves 1.1 MB, 0.2 of them to read the image and 0.3 for each of: planes written,
+// planes read, result written. All of it at 2.2 million views a second is half of what an H200's memory gives, and what
+// stays in the second-level cache is less. Planes in the shared memory of a cluster of two blocks would halve that, and
+// take 5 of the 171 instructions (addresses of planes), but leave one block a multiprocessor, which has nothing to do
+// while it waits at a barrier; so there is no such path. Lanes store 8 neighbouring bytes where 16 would not save a
+// transfer: a warp fills whole lines.
 #include "csrc/ops/cuda/augment_blur.cuh"
 #include "csrc/ops/cuda/augment_color.cuh"
 #include "csrc/ops/cuda/augment_planes.cuh"

@@ -1,8 +1,9 @@
 // The vertical pass of the resize: twelve neighbouring bytes of a row of the view as weighted sums of source rows.
 //
 // A thread cuts its twelve bytes from four words of each source row. For float32 results it adds up floats. For 16-bit
-// results it takes two rows at a time: bytes of both side by side, times a pair of weights in fixed point (2^-14, an
-// error of 3e-5 at most, less than float16's own), are one integer instruction for two products. The sums begin with
+// results it takes two rows at a time: bytes of both side by side, times a pair of weights in fixed point (2^-14,
+// an error of 3e-5 at most for two rows, of 1e-5 sqrt(rows) or so for more), are one integer instruction for two
+// products. The sums begin with
 // the bits of 2^23 + 2^21, and so are floats as they stand: no conversion, and room for what bicubic undershoots.
 #pragma once
 

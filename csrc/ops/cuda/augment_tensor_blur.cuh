@@ -263,7 +263,7 @@ __device__ void copy_strip(const V& view, const Strips& strips, int s, bool last
 template <class V>
 __device__ void blur_strips(const V& view, const ColorPlan& plan, float gray_mean, bool last) {
   const Strips strips = strips_of(view);
-  __syncthreads();  // the weights are complete
+  __syncthreads();  // the weights of distances are complete
   float sum = strips.weights[0];
   for (int k = 1; k <= max_blur_margin; ++k) sum += 2.0f * strips.weights[k];
   const float gain = 1.0f / (sum * sum);
