@@ -10,18 +10,18 @@
 // (32 px SimCLR), else in the memory of the result itself: nothing else is kept in device memory.
 //
 // What bounds it is instructions: estimates from the machine code for sm_90a, SimCLR in bfloat16 at 224 px from crops
-// of 180 px, a thread and pixel: vertical pass 23, horizontal 56, colour 42, recolor 37 or (every second view) blur 62:
-// 171 (57 a value), so 268,000 warp instructions a view. An H200 issues 924e9 a second: 3.4 million views if it never
-// waited, 2.2 million at two thirds of that. With floats in the vertical pass, a remainder in every hue, and a blur on
-// plain cores (212 a pixel), the same count is 285. At 32 px, where the set-up of a block counts for 75: about 190, 6,100
-// a view.
+// of 180 px, a thread and pixel: vertical pass 23, horizontal 49, colour 42, recolor 35 or (every second view) blur 62:
+// 162 (54 a value), so 255,000 warp instructions a view. An H200 issues 924e9 a second: 3.6 million views if it never
+// waited, 2.4 million at two thirds of that. With floats in the vertical pass, a remainder in every hue and a blur on
+// plain cores, 212 a pixel, the same count is some 290. At 32 px, where the set-up of a block counts for 75: about 190,
+// 6,100 a view.
 //
 // Memory is no bound: a 224 px view moves 1.1 MB, 0.2 of them to read the image and 0.3 for each of: planes written,
-// planes read, result written. All of it at 2.2 million views a second is half of what an H200's memory gives, and what
-// stays in the second-level cache is less. Planes in the shared memory of a cluster of two blocks would halve that, and
-// take 5 of the 171 instructions (addresses of planes), but leave one block a multiprocessor, which has nothing to do
-// while it waits at a barrier; so there is no such path. Lanes store 8 neighbouring bytes where 16 would not save a
-// transfer: a warp fills whole lines.
+// planes read, result written. At 2.4 million views a second that is 55 % of what an H200's memory gives, and what
+// stays in the second-level cache is less. Planes in the shared memory of a cluster of two blocks would halve it and
+// save 5 of the 162 instructions (addresses of planes), but leave one block a multiprocessor, which has nothing else to
+// do while it waits at a barrier; so there is no such path. Nor do lanes store 16 bytes but in the blur: at 8 a warp's
+// store already fills whole lines.
 #include "csrc/ops/cuda/augment_blur.cuh"
 #include "csrc/ops/cuda/augment_color.cuh"
 #include "csrc/ops/cuda/augment_planes.cuh"

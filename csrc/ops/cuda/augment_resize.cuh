@@ -129,22 +129,22 @@ __device__ float horizontal_pass(const V& view, const Source& source, const Tile
     const Span span = tile.columns[u];
     const float* weights = tile.column_weights + u;
     const float* in[count];
+    Pixel<width> pixels[count] = {};
 #pragma unroll
     for (int i = 0; i < count; ++i) {
       in[i] = tile.middle + smaller(first + i, rows - 1) * pitch + (span.begin - column) * channels;
+      SSLFAST_EACH_CHANNEL(c, width, channels) pixels[i].value[c] = *weights * in[i][c];
     }
-    Pixel<width> pixels[count] = {};
-    int k = 0;
-#pragma unroll 2
-    do {
+#pragma unroll 1
+    for (int k = 1; k < span.count; ++k) {
+      weights += tile.count;
       const float weight = *weights;
 #pragma unroll
       for (int i = 0; i < count; ++i) {
-        SSLFAST_EACH_CHANNEL(c, width, channels) pixels[i].value[c] += weight * in[i][c];
         in[i] += channels;
+        SSLFAST_EACH_CHANNEL(c, width, channels) pixels[i].value[c] += weight * in[i][c];
       }
-      weights += tile.count;
-    } while (++k < span.count);
+    }
     if (source.horizontal.bicubic) {
 #pragma unroll
       for (int i = 0; i < count; ++i) {

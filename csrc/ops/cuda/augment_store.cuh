@@ -56,13 +56,15 @@ __device__ void store_pixels(const V& view, int pixel, int count, Pixel<width> (
   }
   if constexpr (width == 3) {
     if (view.wide) {
-      for_each_unit(view, pixel, [&](int at, const auto& place) {
-        float v[4];
+      const auto store_all = [&](auto code, typename V::Value* to) {
+        for_each_unit(view, pixel, [&](int at, const auto& place) {
+          float v[4];
 #pragma unroll
-        for (int i = 0; i < 4; ++i) v[i] = pixels[place(i) / 3].value[place(i) % 3];
-        last ? store_four<ResultCode<typename V::Result>>(view.out + at, v)
-             : store_four<PlaneCode>(view.planes + at, v);
-      });
+          for (int i = 0; i < 4; ++i) v[i] = pixels[place(i) / 3].value[place(i) % 3];
+          store_four<decltype(code)>(to + at, v);
+        });
+      };
+      last ? store_all(ResultCode<typename V::Result>{}, view.out) : store_all(PlaneCode{}, view.planes);
       return;
     }
   }
