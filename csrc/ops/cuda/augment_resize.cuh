@@ -219,7 +219,8 @@ __device__ float make_planes(const V& view, const ColorPlan& plan) {
     }
     for (int y = 0; y < args.height; y += tile.rows) {
       const int rows = smaller(tile.rows, args.height - y);
-      for (int r = threadIdx.x; r < rows; r += blockDim.x) {
+      // By the last threads first: the first ones are at the columns.
+      for (int r = static_cast<int>(blockDim.x - 1 - threadIdx.x); r < rows; r += static_cast<int>(blockDim.x)) {
         float* const weights = tile.row_weights + r * tile.row_taps;
         fill_span(source.vertical, source.mirror ? args.height - 1 - y - r : y + r, 1.0f, tile.row_spans + r, weights,
                   1);
