@@ -13,8 +13,8 @@
 // of 180 px, a thread and pixel: vertical pass 23, horizontal 49, colour 42, recolor 35 or (every second view) blur 62:
 // 162 (54 a value), so 255,000 warp instructions a view. An H200 issues 924e9 a second: 3.6 million views if it never
 // waited, 2.4 million at two thirds of that. With floats in the vertical pass, a remainder in every hue and a blur on
-// plain cores, 212 a pixel, the same count is some 290. At 32 px, where the set-up of a block counts for 75: about 190,
-// 6,100 a view.
+// plain cores, 212 a pixel, the same count is some 290. At 32 px, where the set-up of a block counts for 45: about 160,
+// 5,100 a view.
 //
 // Memory is no bound: a 224 px view moves 1.1 MB, 0.2 of them to read the image and 0.3 for each of: planes written,
 // planes read, result written. At 2.4 million views a second that is 55 % of what an H200's memory gives, and what
@@ -86,9 +86,10 @@ __global__ void __launch_bounds__(Shape<width, resident>::threads, Shape<width, 
 }
 
 template <class T, int width, bool resident>
-void start(const AugmentArgs& args, CudaContext& context, int64_t planes_bytes, int64_t work_bytes) {
+void start(const AugmentArgs& args, CudaContext& context, int64_t planes_bytes, int64_t work_bytes,
+           int threads = Shape<width, resident>::threads) {
   check(args.count < int64_t{1} << 31, "augment: ", args.count, " views are more than a launch takes; use fewer");
-  launch(augment<T, width, resident>, dim3(static_cast<unsigned>(args.count)), dim3(Shape<width, resident>::threads),
+  launch(augment<T, width, resident>, dim3(static_cast<unsigned>(args.count)), dim3(threads),
          static_cast<size_t>(planes_bytes + work_bytes), context, args, static_cast<int>(planes_bytes / 4),
          static_cast<int>(work_bytes / 4));
 }
@@ -105,8 +106,11 @@ void run_typed(const AugmentArgs& args, CudaContext& context) {
         " channels needs ", least, " bytes of shared memory, of which this GPU has ", limit, "; use a smaller view");
   const int64_t planes_bytes = (values * sizeof(Stored<T>) + 15) / 16 * 16;
   const int64_t work_bytes = larger(least, values * 4 + 4096) / 16 * 16;
-  if (args.channels == 3 && planes_bytes + work_bytes + static_shared <= limit / Shape<3, true>::blocks) {
-    return start<T, 3, true>(args, context, planes_bytes, work_bytes);
+  const int64_t block_bytes = planes_bytes + work_bytes + static_shared;
+  if (args.channels == 3 && block_bytes <= limit / Shape<3, true>::blocks) {
+    // Twice the blocks of half the threads where they fit: less of what every warp of a block computes for itself.
+    const int parts = block_bytes <= limit / Shape<3, true>::blocks / 2 ? 2 : 1;
+    return start<T, 3, true>(args, context, planes_bytes, work_bytes, Shape<3, true>::threads / parts);
   }
   const int64_t share = larger(least, limit / Shape<3, false>::blocks - static_shared) / 16 * 16;
   if (args.channels == 3) return start<T, 3, false>(args, context, 0, share);
