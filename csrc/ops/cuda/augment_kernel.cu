@@ -58,6 +58,7 @@ __global__ void __launch_bounds__(Shape<width, resident>::threads, Shape<width, 
   SSLFAST_DYNAMIC_SHARED(float, shared);
   __shared__ AugmentParams params;
   const int64_t b = blockIdx.x;
+  static_assert(augment_column_count <= Shape<3, true>::threads / 2, "a thread a column, of the smallest block too");
   if (threadIdx.x < augment_column_count) {
     reinterpret_cast<float*>(&params)[threadIdx.x] = reinterpret_cast<const float*>(args.params + b)[threadIdx.x];
   }

@@ -10,12 +10,11 @@
 // Reflected borders are part of the weights: those of the first and of the last two tiles of an axis, of which the last
 // may have one row only, differ from the others.
 //
-//   work   | weights of distances | weights as fragments | ring: row, channel, column | strip of the result, its layout
-//   |
+//   work   | weights of distances | weights as fragments | ring: row, channel, column | strip, laid out as the result |
 //
-// Precision: float16 operands, of values in [0, 1] and of weights whose sum is restored afterwards, and float32 sums:
-// an error of 2.5e-4 + 2^-12 at most next to 1, where bfloat16's own is 2^-9. Float16 and float32 results do not come
-// here.
+// Precision: values, weights and what is blurred down are rounded to float16, 2^-12 of each at most, and summed up in
+// float32; the sum of the weights is restored afterwards. That is below the rounding of a bfloat16 result, 2^-9, but
+// not below that of float16: results of float16 and float32 do not come here.
 #pragma once
 
 #include "csrc/ops/cuda/augment_store.cuh"
