@@ -1,6 +1,6 @@
-// Tensor-core products, asynchronous copies and fast powers of two, one small function an instruction. On the device
-// they are inline PTX; on the SIMT bench they follow the fragment layouts that the PTX ISA documents, so kernels never
-// say which.
+// Tensor-core products, asynchronous copies and fast powers of two and reciprocals, products of bytes, one small
+// function an instruction. On the device they are inline PTX; on the SIMT bench they follow the fragment layouts that
+// the PTX ISA documents, so kernels never say which.
 //
 // Fragments of one warp (g = lane / 4, t = lane % 4; two 16-bit numbers a register, lower column in the lower half):
 //
@@ -142,6 +142,36 @@ __device__ inline float fast_exp2(float x) {
   float power;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
   return power;
+#endif
+}
+
+// 1 / x with a relative error of at most 2^-23, for normal x below 2^126.
+__device__ inline float fast_reciprocal(float x) {
+#if defined(SSLFAST_SIMT)
+  return 1.0f / x;
+#else
+  float inverse;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(x));
+  return inverse;
+#endif
+}
+
+// sum + w0 b0 + w1 b1: two signed 16-bit weights in a register, and the two lower or the two higher bytes of another.
+template <bool high>
+__device__ inline uint32_t dot_pair(uint32_t weights, uint32_t bytes, uint32_t sum) {
+#if defined(SSLFAST_SIMT)
+  const uint32_t pair = high ? bytes >> 16 : bytes & 0xffffu;
+  const int low_product = static_cast<int16_t>(weights & 0xffffu) * static_cast<int>(pair & 0xffu);
+  const int high_product = static_cast<int16_t>(weights >> 16) * static_cast<int>(pair >> 8);
+  return sum + static_cast<uint32_t>(low_product) + static_cast<uint32_t>(high_product);
+#else
+  uint32_t result;
+  if constexpr (high) {
+    asm("dp2a.hi.s32.u32 %0, %1, %2, %3;" : "=r"(result) : "r"(weights), "r"(bytes), "r"(sum));
+  } else {
+    asm("dp2a.lo.s32.u32 %0, %1, %2, %3;" : "=r"(result) : "r"(weights), "r"(bytes), "r"(sum));
+  }
+  return result;
 #endif
 }
 

@@ -80,6 +80,16 @@ def samples() -> list[Sample]:
         out.append(Sample(f"{dtype}_channels_last"[6:], drawn(small, strong, dtype, channels_last=True)))
         tall = drawn(ragged([(50, 70)]), strong.replace(size=(80, 28)), dtype, channels_last=dtype == torch.float16)
         out.append(Sample(f"{dtype}_tall"[6:], tall))
+    # Views of bfloat16 whose blur runs on tensor cores: borders within tiles, one strip, more steps behind the blur.
+    for name, size, more, channels_last in (
+        ("strips", (40, 56), {}, False),
+        ("strips_channels_last", (72, 24), {}, True),
+        ("one_strip", (13, 128), {}, True),
+        ("strips_noise", (32, 56), {"noise_masking": 0.2}, False),
+        ("strips_sobel", (50, 40), {"sobel": 1.0}, True),
+    ):
+        spec = wide_blur.replace(size=size, **more)
+        out.append(Sample(f"bfloat16_{name}", drawn(ragged([(50, 70)] * 2), spec, torch.bfloat16, channels_last)))
     out.append(Sample("channels_last", drawn(small, strong, channels_last=True)))
     extremes = {
         "crop_of_one_pixel": {"crop_top": 0, "crop_left": 0, "crop_height": 1, "crop_width": 1},
@@ -100,6 +110,9 @@ def samples() -> list[Sample]:
         out.append(Sample(f"order_{order}", rows(small, plain, **jitter), small=order % 6 == 1))
     down, up = plain.replace(size=6), plain.replace(size=60)
     out.append(Sample("down_10", drawn(ragged([(60, 61), (64, 50)]), down)))
+    # Rows of 16-bit results are summed two at a time: odd numbers of rows, many rows, negative weights.
+    for name, spec in (("down_10", down), ("bicubic", strong.replace(interpolation="bicubic", blur=0.0))):
+        out.append(Sample(f"float16_{name}", drawn(ragged([(60, 61), (64, 50), (3, 3)]), spec, torch.float16)))
     # Windows wider than the work memory of a block.
     out.append(Sample("down_200", drawn(ragged([(2, 1200), (1200, 2)]), down.replace(hflip=1.0))))
     out.append(Sample("up_20", drawn(ragged([(3, 3), (2, 5)]), up), small=False))

@@ -73,18 +73,20 @@ MUTANTS = [
     Mutant("augment_params", "wrong index", "args.index[b]", "args.index[b + 1]"),
     Mutant("augment_params", "wrong index", "args.sizes[2 * b + 1]", "args.sizes[2 * b]"),
     Mutant("augment_params", "missing tail guard", "if (b >= args.count) return;", ""),
-    Mutant("augment", "wrong index", "tile.middle) + 2 * item", "tile.middle) + item"),
+    Mutant("augment", "wrong index", "tile.middle) + unit / 4 * item", "tile.middle) + item"),
+    Mutant(
+        "augment", "wrong index", "of_bytes(row.words[i / 4], 0x7650 + i % 4)", "of_bytes(row.words[i / 4], 0x7650)"
+    ),
+    Mutant("augment", "wrong index", "dot_pair<true>(pair, high,", "dot_pair<true>(pair, low,"),
     Mutant(
         "augment",
         "wrong index",
-        "sum[first + 3] += weight * of_bytes(bytes, 0x7653)",
-        "sum[first + 3] += weight * of_bytes(bytes, 0x7652)",
+        "const uint32_t low = next(k), high = next(k + 1);",
+        "const uint32_t high = next(k), low = next(k + 1);",
     ),
     Mutant("augment", "wrong index", "(span.begin - column) * channels", "(span.begin - column + 1) * channels"),
     Mutant("augment", "wrong index", "partial[threadIdx.x / 32] = value", "partial[threadIdx.x / 16] = value"),
-    Mutant(
-        "augment", "wrong index", "return channel * args.stride_channel", "return (channel + 1) * args.stride_channel"
-    ),
+    Mutant("augment", "wrong index", "return channel * static_cast<int>(", "return (channel + 1) * static_cast<int>("),
     Mutant("augment", "wrong index", "3 * pixel + 4 * unit", "3 * pixel + 3 * unit"),
     Mutant("augment", "wrong index", "__umulhi(static_cast<unsigned>(n)", "__umulhi(static_cast<unsigned>(n + 1)"),
     Mutant(
@@ -106,18 +108,35 @@ MUTANTS = [
     without_barrier("augment", "__syncthreads();  // the planes are complete, and the stage is used up"),
     without_barrier("augment", "__syncthreads();  // columns are complete"),
     without_barrier("augment", "__syncthreads();  // columns have their margins"),
+    Mutant("augment", "wrong index", "return ring + s % ring_strips", "return ring + s % 2"),
+    Mutant("augment", "wrong index", "+ lane % 16 * strips.row_pitch", "+ lane % 8 * strips.row_pitch"),
+    Mutant("augment", "wrong index", "g / 2 * 4 + r / 2 * 2 + g % 2", "g + r / 2 * 8"),
+    Mutant("augment", "wrong index", "return tile + 1 < count ? 2 : 3;", "return tile + 1 < count ? 1 : 3;"),
+    Mutant("augment", "wrong index", "if (from > 0) sum += weight(to + from);", "sum += weight(to + from);"),
+    Mutant(
+        "augment", "wrong index", "strips.result + line * strip_rows * width", "strips.result + line * rows * width"
+    ),
+    without_barrier("augment", "__syncthreads();  // the weights of distances are complete"),
+    without_barrier("augment", "__syncthreads();  // the next strip is staged, and the last one copied"),
+    without_barrier("augment", "__syncthreads();  // this strip is blurred"),
+    Mutant("augment", "missing tail guard", "if (y < view.args.height && x < width) {", "if (x < width) {"),
+    Mutant("augment", "missing tail guard", "if (x >= width) return;", ""),
+    Mutant(
+        "augment", "missing tail guard", "smaller(strip_rows, view.args.height - s * strip_rows)", "int{strip_rows}"
+    ),
+    Mutant("augment", "missing tail guard", "load(smaller(k + 1, count - 1))", "load(k + 1)"),
     without_barrier("augment", "__syncthreads();  // the planes are complete, and the kept column too"),
     without_barrier("augment", "__syncthreads();  // rows up to y + 1 are read"),
     without_barrier("augment", "__syncthreads();  // the planes are complete, noise may come"),
-    Mutant("augment", "missing tail guard", "last + 12 <= source.end", "last <= source.end"),
+    Mutant("augment", "missing tail guard", "last + 16 <= source.end", "last <= source.end"),
     Mutant("augment", "missing tail guard", "if (in + i < source.end) bytes", "bytes"),
     Mutant("augment", "missing tail guard", "item < rows * units", "item <= rows * units"),
     Mutant("augment", "missing tail guard", "smaller(first + i, rows - 1) * pitch", "(first + i) * pitch"),
     Mutant("augment", "missing tail guard", "if (i >= rows) break;", ""),
-    Mutant("augment", "missing tail guard", "if (x + o < view.args.width) store_one", "store_one"),
+    Mutant("augment", "missing tail guard", "if (x + o < view.args.width)\n", "\n"),
     Mutant("augment", "missing tail guard", "if (y + o >= height) break;", ""),
     Mutant("augment", "missing tail guard", "if (both) store_value", "store_value"),
-    Mutant("augment", "missing tail guard", "if (inside)\n          store_value", "store_value"),
+    Mutant("augment", "missing tail guard", "if (inside) store_value", "store_value"),
     Mutant(
         "augment",
         "missing tail guard",

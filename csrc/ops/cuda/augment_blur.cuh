@@ -12,14 +12,12 @@
 // Radii up to 12 (all that sigma <= 2 has) run unrolled for 4, 8 or 12; larger ones, which no recipe has, take a loop.
 #pragma once
 
-#include "csrc/ops/cuda/augment_store.cuh"
+#include "csrc/ops/cuda/augment_tensor_blur.cuh"
 
 namespace sslfast {
 namespace {
 
 constexpr int blur_run = 8;
-constexpr int max_blur_margin = 12;
-constexpr int blur_weight_count = 16;  // floats that the weights take
 
 // Floats of a staged line of `size` values.
 __host__ __device__ inline int blur_line(int size, int margin) {
@@ -80,8 +78,8 @@ __device__ inline float blur_at(const Blur& blur, const AugmentParams& params, c
 
 template <class V>
 __device__ void store_row_run(const V& view, int channel, int y, int x, const float (&sums)[blur_run]) {
-  const int64_t pixel = static_cast<int64_t>(y) * view.args.width + x;
-  const int64_t at = view.at(channel, pixel);
+  const int pixel = y * view.args.width + x;
+  const int at = view.at(channel, pixel);
   if (view.wide && view.contiguous()) {
     store_four<PlaneCode>(view.planes + at, {sums[0], sums[1], sums[2], sums[3]});
     if (x + 4 < view.args.width) store_four<PlaneCode>(view.planes + at + 4, {sums[4], sums[5], sums[6], sums[7]});
@@ -89,7 +87,8 @@ __device__ void store_row_run(const V& view, int channel, int y, int x, const fl
   }
 #pragma unroll
   for (int o = 0; o < blur_run; ++o) {
-    if (x + o < view.args.width) store_one<PlaneCode>(view.planes + at + o * view.args.stride_pixel, sums[o]);
+    if (x + o < view.args.width)
+      store_one<PlaneCode>(view.planes + at + o * static_cast<int>(view.args.stride_pixel), sums[o]);
   }
 }
 
@@ -125,7 +124,7 @@ __device__ void run_rows_of_any_radius(const V& view, const Blur& blur, int y, i
     const int line = item / width, x = item - line * width;
     const int row = line / channels;
     const float sum = blur_at(blur, view.params, blur.stage + line * pitch, x, width, 1);
-    store_value(view, view.at(line - row * channels, static_cast<int64_t>(y + row) * width + x), sum, 0, false);
+    store_value(view, view.at(line - row * channels, (y + row) * width + x), sum, 0, false);
   }
 }
 
@@ -146,7 +145,7 @@ __device__ void blur_rows(const V& view, const Blur& blur, const ColorPlan& plan
       const int x = (item - row * groups) * group;
       const int count = smaller(group, width - x);
       Pixel<V::pixel_width> pixels[group] = {};
-      load_pixels(view, static_cast<int64_t>(y + row) * width + x, count, pixels);
+      load_pixels(view, (y + row) * width + x, count, pixels);
       finish_color(pixels, view.params, plan, channels, gray_mean);
       SSLFAST_EACH_CHANNEL(c, V::pixel_width, channels) {
         float* const line = blur.stage + (row * channels + c) * pitch + blur.margin + x;
@@ -175,7 +174,7 @@ __device__ void blur_rows(const V& view, const Blur& blur, const ColorPlan& plan
 // Columns of a view are counted as its rows lie in memory: all of channel 0, all of channel 1 …, or interleaved.
 struct Column {
   int channel;
-  int64_t at;  // its value in row 0
+  int at;  // its value in row 0
 };
 
 template <class V>
@@ -188,7 +187,7 @@ __device__ Column column_of(const V& view, int index, const Divider& by_width) {
 template <int margin, class V>
 __device__ void run_columns(const V& view, const Blur& blur, int first, int count, int pitch, bool last) {
   const int height = view.args.height;
-  const int64_t row_step = view.args.width * view.args.stride_pixel;
+  const int row_step = view.args.width * static_cast<int>(view.args.stride_pixel);
   const int pairs = (count + 1) / 2;
   const Divider by_pairs(pairs), by_width(view.args.width);
   const float threshold = view.params.solarize_threshold;
@@ -216,7 +215,7 @@ __device__ void run_columns(const V& view, const Blur& blur, int first, int coun
 #pragma unroll
     for (int o = 0; o < blur_run; ++o) {
       if (y + o >= height) break;
-      const int64_t step = (y + o) * row_step;
+      const int step = (y + o) * row_step;
       if (!view.wide) {
         store_value(view, low.at + step, sums[0][o], low.channel, last);
         if (both) store_value(view, high.at + step, sums[1][o], high.channel, last);
@@ -232,7 +231,7 @@ __device__ void run_columns(const V& view, const Blur& blur, int first, int coun
 
 template <class V>
 __device__ void run_columns_of_any_radius(const V& view, const Blur& blur, int first, int count, int pitch, bool last) {
-  const int64_t row_step = view.args.width * view.args.stride_pixel;
+  const int row_step = view.args.width * static_cast<int>(view.args.stride_pixel);
   const Divider by_width(view.args.width);
   for (int item = threadIdx.x; item < view.args.height * count; item += blockDim.x) {
     const int y = item / count;
@@ -245,7 +244,7 @@ __device__ void run_columns_of_any_radius(const V& view, const Blur& blur, int f
 template <class V>
 __device__ void blur_columns(const V& view, const Blur& blur, bool last) {
   const int height = view.args.height, total = view.args.width * view.channels();
-  const int64_t row_step = view.args.width * view.args.stride_pixel;
+  const int row_step = view.args.width * static_cast<int>(view.args.stride_pixel);
   const int most = smaller((total + 3) / 4, static_cast<int>(blockDim.x));
   const int columns = smaller(blur.stage_size / blur_line(height, blur.margin) / 4, most) * 4;
   const Divider by_width(view.args.width);
@@ -255,7 +254,7 @@ __device__ void blur_columns(const V& view, const Blur& blur, bool last) {
     const int stage_rows = static_cast<int>(blockDim.x) / fours;  // that the block fills at once
     const int row = static_cast<int>(threadIdx.x) / fours;
     const int column = 4 * (static_cast<int>(threadIdx.x) - row * fours);
-    const int64_t at = column_of(view, first + column, by_width).at;
+    const int at = column_of(view, first + column, by_width).at;
     __syncthreads();  // the planes are complete, and the stage is used up
     for (int y = row; row < stage_rows && y < height; y += stage_rows) {
       float v[4] = {};
@@ -290,9 +289,15 @@ __device__ void blur_view(const V& view, const ColorPlan& plan, float gray_mean,
   float sum = 0.0f;
   for (int k = -radius; k <= radius; ++k) sum += blur_weight(view.params, k);
   blur.inverse_sum = 1.0f / sum;
+  bool strips = false;
+  if constexpr (V::tensor_blur) strips = has_strips(view, radius);
   if (threadIdx.x <= max_blur_margin) {
     const int k = static_cast<int>(threadIdx.x);
-    view.work[k] = k <= radius ? blur_weight(view.params, k) * blur.inverse_sum : 0.0f;
+    const float weight = k <= radius ? blur_weight(view.params, k) * blur.inverse_sum : 0.0f;
+    view.work[k] = strips ? __half2float(__float2half_rn(weight)) : weight;
+  }
+  if constexpr (V::tensor_blur) {
+    if (strips) return blur_strips(view, plan, gray_mean, last);
   }
   blur_rows(view, blur, plan, gray_mean);
   blur_columns(view, blur, last);

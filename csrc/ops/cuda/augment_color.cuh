@@ -2,6 +2,7 @@
 #pragma once
 
 #include "csrc/ops/cuda/augment_planes.cuh"
+#include "csrc/stable/tensor_core.h"
 
 namespace sslfast {
 namespace {
@@ -48,6 +49,25 @@ __device__ void blend_pixels(Pixel<width> (&pixels)[count], int channels, float 
   }
 }
 
+// shift_hue for a GPU, whose comparisons cost as much as sums: the shift is part of the hue's six offsets, and channels
+// are distances from their hues, red 3 (outside of), green 2 and blue 4 (within), instead of a remainder each.
+__device__ inline void turn_hue(float& r, float& g, float& b, float shift) {
+  float turned = 6.0f * shift;
+  turned = turned < 0.0f ? turned + 6.0f : turned;
+  turned = turned >= 6.0f ? turned - 6.0f : turned;
+  const float value = fmaxf(r, fmaxf(g, b)), least = fminf(r, fminf(g, b));
+  const float chroma = value - least;
+  const float inverse = fast_reciprocal(fmaxf(chroma, 1e-30f));
+  float h6 = fmaf(r - g, inverse, turned + 4.0f);
+  if (value == g) h6 = fmaf(b - r, inverse, turned + 2.0f);
+  if (value == r) h6 = fmaf(g - b, inverse, turned);
+  h6 = h6 < 0.0f ? h6 + 6.0f : h6;
+  h6 = h6 >= 6.0f ? h6 - 6.0f : h6;
+  r = fmaf(chroma, clamp01(fabsf(h6 - 3.0f) - 1.0f), least);
+  g = fmaf(chroma, clamp01(2.0f - fabsf(h6 - 2.0f)), least);
+  b = fmaf(chroma, clamp01(2.0f - fabsf(h6 - 4.0f)), least);
+}
+
 template <int width, int count>
 __device__ void color_steps(Pixel<width> (&pixels)[count], const AugmentParams& params, const ColorPlan& plan,
                             int begin, int end, int channels, float gray_mean) {
@@ -70,7 +90,7 @@ __device__ void color_steps(Pixel<width> (&pixels)[count], const AugmentParams& 
     } else if (width == 3 && params.hue != 0.0f) {
 #pragma unroll
       for (int i = 0; i < count; ++i) {
-        shift_hue(pixels[i].value[0], pixels[i].value[1], pixels[i].value[2], params.hue);
+        turn_hue(pixels[i].value[0], pixels[i].value[1], pixels[i].value[2], params.hue);
       }
     }
   }

@@ -2,16 +2,26 @@
 //
 //   resize       stored bytes -> planes, with the colour steps in front of contrast and the sum of gray
 //   recolor      planes -> planes or result: contrast (by the mean gray) and the colour behind it
-//   blur         in place of recolor: rows (with that colour) planes -> planes, columns planes -> planes or result
+//   blur         in place of recolor: rows (with that colour) planes -> planes, columns planes -> planes or result;
+//                bfloat16 on tensor cores in one pass, planes -> planes or result
 //   sobel        planes -> planes or result, spoil: noise, channel drop, cutout: planes -> result; where asked for
 //
 // Planes lie in shared memory where they and the work memory are so small that three blocks share a multiprocessor
 // (32 px SimCLR), else in the memory of the result itself: nothing else is kept in device memory.
 //
-// What bounds it is instructions: estimates from the machine code for sm_90a, SimCLR in bfloat16, a thread and pixel:
-// vertical pass 43, horizontal 43, colour 56, recolor 29 or (every second view) blur 200: 258 at 224 px, so 405,000
-// warp instructions a view. At 32 px: 225 with 75 for the set-up of a block, 7,200 a view. Memory is no bound: a
-// 224 px view moves 1.1 to 1.7 MB, most of it within the second-level cache while planes are made.
+// What bounds it is instructions: estimates from the machine code for sm_90a, SimCLR in bfloat16 at 224 px from crops
+// of 180 px, a thread and pixel: vertical pass 23, horizontal 49, colour 42, recolor 35 or (every second view) blur 62:
+// 162 (54 a value), so 255,000 warp instructions a view. An H200 issues 924e9 a second: 3.6 million views if it never
+// waited, 2.4 million at two thirds of that. With floats in the vertical pass, a remainder in every hue and a blur on
+// plain cores, 212 a pixel, the same count is some 290. At 32 px, where the set-up of a block counts for 45: about 160,
+// 5,100 a view.
+//
+// Memory is no bound: a 224 px view moves 1.1 MB, 0.2 of them to read the image and 0.3 for each of: planes written,
+// planes read, result written. At 2.4 million views a second that is 55 % of what an H200's memory gives, and what
+// stays in the second-level cache is less. Planes in the shared memory of a cluster of two blocks would halve it and
+// save 5 of the 162 instructions (addresses of planes), but leave one block a multiprocessor, which has nothing else to
+// do while it waits at a barrier; so there is no such path. Nor do lanes store 16 bytes but in the blur: at 8 a warp's
+// store already fills whole lines.
 #include "csrc/ops/cuda/augment_blur.cuh"
 #include "csrc/ops/cuda/augment_color.cuh"
 #include "csrc/ops/cuda/augment_planes.cuh"
@@ -48,6 +58,7 @@ __global__ void __launch_bounds__(Shape<width, resident>::threads, Shape<width, 
   SSLFAST_DYNAMIC_SHARED(float, shared);
   __shared__ AugmentParams params;
   const int64_t b = blockIdx.x;
+  static_assert(augment_column_count <= Shape<3, true>::threads / 2, "a thread a column, of the smallest block too");
   if (threadIdx.x < augment_column_count) {
     reinterpret_cast<float*>(&params)[threadIdx.x] = reinterpret_cast<const float*>(args.params + b)[threadIdx.x];
   }
@@ -55,7 +66,7 @@ __global__ void __launch_bounds__(Shape<width, resident>::threads, Shape<width, 
   Stored<T>* const out = static_cast<Stored<T>*>(args.out) + b * pixels * args.channels;
   Stored<T>* planes = out;
   if constexpr (resident) planes = reinterpret_cast<Stored<T>*>(shared);
-  const View<T, width> view{
+  const View<T, width, resident> view{
       args, params, b, pixels, planes, out, resident ? shared + planes_size : shared, work_size, args.width % 4 == 0};
   if (!inside_storage(args.offsets[b], args.sizes[2 * b], args.sizes[2 * b + 1], args.channels, args.storage_bytes)) {
     store_nan(view);
@@ -76,9 +87,10 @@ __global__ void __launch_bounds__(Shape<width, resident>::threads, Shape<width, 
 }
 
 template <class T, int width, bool resident>
-void start(const AugmentArgs& args, CudaContext& context, int64_t planes_bytes, int64_t work_bytes) {
+void start(const AugmentArgs& args, CudaContext& context, int64_t planes_bytes, int64_t work_bytes,
+           int threads = Shape<width, resident>::threads) {
   check(args.count < int64_t{1} << 31, "augment: ", args.count, " views are more than a launch takes; use fewer");
-  launch(augment<T, width, resident>, dim3(static_cast<unsigned>(args.count)), dim3(Shape<width, resident>::threads),
+  launch(augment<T, width, resident>, dim3(static_cast<unsigned>(args.count)), dim3(threads),
          static_cast<size_t>(planes_bytes + work_bytes), context, args, static_cast<int>(planes_bytes / 4),
          static_cast<int>(work_bytes / 4));
 }
@@ -95,8 +107,11 @@ void run_typed(const AugmentArgs& args, CudaContext& context) {
         " channels needs ", least, " bytes of shared memory, of which this GPU has ", limit, "; use a smaller view");
   const int64_t planes_bytes = (values * sizeof(Stored<T>) + 15) / 16 * 16;
   const int64_t work_bytes = larger(least, values * 4 + 4096) / 16 * 16;
-  if (args.channels == 3 && planes_bytes + work_bytes + static_shared <= limit / Shape<3, true>::blocks) {
-    return start<T, 3, true>(args, context, planes_bytes, work_bytes);
+  const int64_t block_bytes = planes_bytes + work_bytes + static_shared;
+  if (args.channels == 3 && block_bytes <= limit / Shape<3, true>::blocks) {
+    // Twice the blocks of half the threads where they fit: less of what every warp of a block computes for itself.
+    const int parts = block_bytes <= limit / Shape<3, true>::blocks / 2 ? 2 : 1;
+    return start<T, 3, true>(args, context, planes_bytes, work_bytes, Shape<3, true>::threads / parts);
   }
   const int64_t share = larger(least, limit / Shape<3, false>::blocks - static_shared) / 16 * 16;
   if (args.channels == 3) return start<T, 3, false>(args, context, 0, share);

@@ -2,14 +2,15 @@
 //
 // A view's working planes have the layout of its result, and its size: the value of channel c of pixel p is number
 // c * stride_channel + p * stride_pixel. For float32 results they hold float32. For 16-bit results they hold
-// fixed point, round(value * 65535), whose error of 8e-6 is a thirtieth of float16's own next to 1. So the memory of a
-// result can hold its own working planes, and no other device memory is needed.
+// fixed point, round(value * 32768), whose error of 1.5e-5 is a sixteenth of float16's own next to 1. So the memory of
+// a result can hold its own working planes, and no other device memory is needed.
 #pragma once
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
 #include <cstring>
+#include <type_traits>
 
 #include "csrc/ops/augment.h"
 #include "csrc/ops/common/augment_math.h"
@@ -32,21 +33,25 @@ using Stored = typename StoredAs<T>::type;
 // 2^23 + n has the integer n in its lowest bits: conversions without the slow conversion unit.
 constexpr float shifted_one = 8388608.0f;
 constexpr uint32_t shifted_bits = 0x4B000000u;
+constexpr float plane_one = 32768.0f;  // a power of two: codes become values in one exact instruction
 
 __device__ inline float of_bytes(uint32_t word, uint32_t selector) {
   return __uint_as_float(__byte_perm(word, shifted_bits, selector)) - shifted_one;
 }
 
 __device__ inline float decode(float value) { return value; }
-__device__ inline float decode(uint16_t code) { return of_bytes(code, 0x7610) * (1.0f / 65535.0f); }
+__device__ inline float decode_half(uint32_t word, uint32_t selector) {
+  return fmaf(__uint_as_float(__byte_perm(word, shifted_bits, selector)), 1.0f / plane_one, -shifted_one / plane_one);
+}
+__device__ inline float decode(uint16_t code) { return decode_half(code, 0x7610); }
 
 // The two codes of 16 bits: working planes and results.
 struct PlaneCode {
-  static __device__ uint32_t one(float value) { return __float_as_uint(fmaf(value, 65535.0f, shifted_one)); }
+  static __device__ uint32_t one(float value) { return __float_as_uint(fmaf(value, plane_one, shifted_one)); }
   static __device__ uint32_t two(float low, float high) { return __byte_perm(one(low), one(high), 0x5410); }
 };
 template <class T>
-struct ResultCode;
+struct ResultCode {};  // float32 has no code
 template <>
 struct ResultCode<__half> {
   static __device__ uint32_t two(float low, float high) {
@@ -95,10 +100,10 @@ __device__ inline void store_four(float* out, const float (&v)[4]) {
 
 __device__ inline void load_four(const uint16_t* in, float (&v)[4]) {
   const uint2 words = *reinterpret_cast<const uint2*>(in);
-  v[0] = of_bytes(words.x, 0x7610) * (1.0f / 65535.0f);
-  v[1] = of_bytes(words.x, 0x7632) * (1.0f / 65535.0f);
-  v[2] = of_bytes(words.y, 0x7610) * (1.0f / 65535.0f);
-  v[3] = of_bytes(words.y, 0x7632) * (1.0f / 65535.0f);
+  v[0] = decode_half(words.x, 0x7610);
+  v[1] = decode_half(words.x, 0x7632);
+  v[2] = decode_half(words.y, 0x7610);
+  v[3] = decode_half(words.y, 0x7632);
 }
 __device__ inline void load_four(const float* in, float (&v)[4]) {
   const float4 four = *reinterpret_cast<const float4*>(in);
@@ -119,13 +124,17 @@ struct Divider {
   }
 };
 
-// One view in the making. `width` is the channels that a thread holds of a pixel: 3, or max_channels for any number.
-template <class T, int width>
+// One view in the making. `width` is the channels that a thread holds of a pixel: 3, or max_channels for any number;
+// `resident` says that its planes lie in shared memory.
+template <class T, int width, bool resident>
 struct View {
   using Result = T;
   using Value = Stored<T>;
   static constexpr int pixel_width = width;
-  static constexpr int group = width == 3 ? 4 : 1;  // pixels that a thread works on together
+  static constexpr int group = width == 3 ? 4 : 1;         // pixels that a thread works on together
+  static constexpr bool fixed_point = sizeof(Value) == 2;  // its planes, and weights that rows are summed with
+  // Tensor cores round to float16, which is fine enough for bfloat16; small views have no memory for what they need.
+  static constexpr bool tensor_blur = std::is_same<T, __nv_bfloat16>::value && width == 3 && !resident;
 
   const AugmentArgs& args;
   const AugmentParams& params;  // in shared memory
@@ -138,8 +147,9 @@ struct View {
   bool wide;  // four neighbours of a row begin at a multiple of four values
 
   __device__ int channels() const { return width == 3 ? 3 : args.channels; }
-  __device__ int64_t at(int channel, int64_t pixel) const {
-    return channel * args.stride_channel + pixel * args.stride_pixel;
+  // Within 32 bits: shared memory, which holds a row and a column, bounds the size of a view.
+  __device__ int at(int channel, int pixel) const {
+    return channel * static_cast<int>(args.stride_channel) + pixel * static_cast<int>(args.stride_pixel);
   }
   __device__ bool contiguous() const { return args.stride_pixel == 1; }
 };

@@ -4,50 +4,18 @@
 //
 //   work   | rows of the group, resized vertically, interleaved | spans and weights of the columns, of the rows |
 //
-// Vertical pass: a thread owns eight bytes of a row, which it cuts from three words of each source row that counts.
+// Vertical pass (augment_rows.cuh): a thread owns twelve bytes of a row, as weighted sums of source rows.
 // Then horizontal pass: a thread owns one column of four rows, so that a weight serves 12 products; lanes of a warp
 // read neighbouring pixels, whose distance of three numbers meets every bank once. Wide views are made tile by tile.
 #pragma once
 
 #include "csrc/ops/cuda/augment_color.cuh"
+#include "csrc/ops/cuda/augment_rows.cuh"
 
 namespace sslfast {
 namespace {
 
-struct Source {
-  const uint8_t* crop;
-  const uint8_t* end;  // of the storage
-  int64_t stride;
-  ResizeAxis vertical, horizontal;
-  bool flip, mirror;
-  // Whether all words that hold bytes of the crop, and two more, lie inside the storage and within 2^31 bytes. Then
-  // `base` is the first of them, and 32 bits name a byte by its distance from there.
-  bool words;
-  const uint8_t* base;
-};
-
-template <class V>
-__device__ Source source_of(const V& view) {
-  const AugmentArgs& args = view.args;
-  const int image_width = args.sizes[2 * view.image + 1];
-  const Crop crop = crop_of(view.params, args.sizes[2 * view.image], image_width);
-  Source source;
-  source.stride = static_cast<int64_t>(image_width) * args.channels;
-  source.crop = args.storage + args.offsets[view.image] + crop.top * source.stride +
-                static_cast<int64_t>(crop.left) * args.channels;
-  source.end = args.storage + args.storage_bytes;
-  const bool bicubic = view.params.bicubic != 0.0f;
-  source.vertical = resize_axis(crop.height, args.height, bicubic);
-  source.horizontal = resize_axis(crop.width, args.width, bicubic);
-  source.flip = view.params.hflip != 0.0f;
-  source.mirror = view.params.vflip != 0.0f;
-  source.base = source.crop - reinterpret_cast<uintptr_t>(source.crop) % 4;
-  const uint8_t* const last = source.crop + (crop.height - 1) * source.stride + crop.width * args.channels;
-  source.words = source.base >= args.storage && last + 12 <= source.end && last - source.base < int64_t{1} << 31;
-  return source;
-}
-
-// The inputs that one output is summed from.
+// The inputs that one output is summed from: at least one.
 struct Span {
   int begin, count;
 };
@@ -89,7 +57,7 @@ __device__ Tile tile_at(const V& view, const Source& source, int first) {
   const int column_size = span_size + span_bound(source.horizontal, 1);
   int pitch;
   for (;; tile.count /= 2) {
-    pitch = (span_bound(source.horizontal, tile.count) * view.channels() + 7) / 8 * 8;
+    pitch = (span_bound(source.horizontal, tile.count) * view.channels() + unit - 1) / unit * unit;
     tile.rows = (view.work_size - tile.count * column_size) / (pitch + span_size + tile.row_taps);
     tile.rows = smaller(larger(tile.rows, 0), view.args.height);
     if (tile.rows > V::group) tile.rows = tile.rows / V::group * V::group;
@@ -103,64 +71,29 @@ __device__ Tile tile_at(const V& view, const Source& source, int first) {
   return tile;
 }
 
-template <int first>
-__device__ inline void add_bytes(uint32_t bytes, float weight, float (&sum)[8]) {
-  sum[first] += weight * of_bytes(bytes, 0x7650);
-  sum[first + 1] += weight * of_bytes(bytes, 0x7651);
-  sum[first + 2] += weight * of_bytes(bytes, 0x7652);
-  sum[first + 3] += weight * of_bytes(bytes, 0x7653);
-}
-
-// Weighted sums of eight neighbouring bytes over the rows of a span; `first` is the distance of the first from the
-// crop.
-__device__ inline void sum_words(const Source& source, int64_t first, const float* weights, int count,
-                                 float (&sum)[8]) {
-  const unsigned stride = static_cast<unsigned>(source.stride);
-  unsigned place = static_cast<unsigned>(first + (source.crop - source.base));
-#pragma unroll 2
-  for (int k = 0; k < count; ++k, place += stride) {
-    const uint32_t* const word = reinterpret_cast<const uint32_t*>(source.base + (place & ~3u));
-    const uint32_t low = __ldg(word), middle = __ldg(word + 1), high = __ldg(word + 2);
-    const float weight = weights[k];
-    add_bytes<0>(__funnelshift_r(low, middle, 8 * place), weight, sum);
-    add_bytes<4>(__funnelshift_r(middle, high, 8 * place), weight, sum);
-  }
-}
-
-// The same at the ends of the storage; what lies behind it counts as 0.
-__device__ inline void sum_bytes(const Source& source, int64_t first, const float* weights, int count,
-                                 float (&sum)[8]) {
-  const uint8_t* in = source.crop + first;
-#pragma unroll 1
-  for (int k = 0; k < count; ++k, in += source.stride) {
-    uint32_t bytes[2] = {};
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      if (in + i < source.end) bytes[i / 4] |= static_cast<uint32_t>(__ldg(in + i)) << i % 4 * 8;
-    }
-    add_bytes<0>(bytes[0], weights[k], sum);
-    add_bytes<4>(bytes[1], weights[k], sum);
-  }
-}
-
-// `units` of eight bytes of each of `rows` rows, from source column `column` on.
+// `units` of each of `rows` rows, from source column `column` on.
 template <class V>
 __device__ void vertical_pass(const V& view, const Source& source, const Tile& tile, int rows, int column, int units) {
   const Divider by_units(units);
+  const int left = column * view.channels();
+  const unsigned first = static_cast<unsigned>(source.crop - source.base) + left;
   for (int item = threadIdx.x; item < rows * units; item += blockDim.x) {
     const int row = by_units.quotient(item);
+    const int at = unit * (item - row * units);
     const Span span = tile.row_spans[row];
     const float* const weights = tile.row_weights + row * tile.row_taps;
-    const int64_t first = span.begin * source.stride + column * view.channels() + 8 * (item - row * units);
-    float sum[8] = {};
+    float sum[unit];
     if (source.words) {
-      sum_words(source, first, weights, span.count, sum);
+      const unsigned stride = static_cast<unsigned>(source.stride);
+      const unsigned place = first + at + span.begin * stride;
+      sum_rows<V>([&](int k) { return load_words(source, place + k * stride); }, weights, span.count, sum);
     } else {
-      sum_bytes(source, first, weights, span.count, sum);
+      const uint8_t* const in = source.crop + left + at + span.begin * source.stride;
+      sum_rows<V>([&](int k) { return load_bytes(source, in + k * source.stride); }, weights, span.count, sum);
     }
-    float4* const out = reinterpret_cast<float4*>(tile.middle) + 2 * item;
-    out[0] = make_float4(sum[0], sum[1], sum[2], sum[3]);
-    out[1] = make_float4(sum[4], sum[5], sum[6], sum[7]);
+    float4* const out = reinterpret_cast<float4*>(tile.middle) + unit / 4 * item;
+#pragma unroll
+    for (int i = 0; i < unit; i += 4) out[i / 4] = make_float4(sum[i], sum[i + 1], sum[i + 2], sum[i + 3]);
   }
 }
 
@@ -174,7 +107,7 @@ __device__ float deposit(const V& view, const ColorPlan& plan, Pixel<width> (&pi
   for (int i = 0; i < count; ++i) {
     if (i >= rows) break;
     if (plan.contrast) sum += gray_of_pixel(pixels[i], channels);
-    const int64_t pixel = static_cast<int64_t>(y + i) * view.args.width + x;
+    const int pixel = (y + i) * view.args.width + x;
     SSLFAST_EACH_CHANNEL(c, width, channels) {
       store_one<PlaneCode>(view.planes + view.at(c, pixel), pixels[i].value[c]);
     }
@@ -196,18 +129,20 @@ __device__ float horizontal_pass(const V& view, const Source& source, const Tile
     const Span span = tile.columns[u];
     const float* weights = tile.column_weights + u;
     const float* in[count];
+    Pixel<width> pixels[count] = {};
 #pragma unroll
     for (int i = 0; i < count; ++i) {
       in[i] = tile.middle + smaller(first + i, rows - 1) * pitch + (span.begin - column) * channels;
+      SSLFAST_EACH_CHANNEL(c, width, channels) pixels[i].value[c] = *weights * in[i][c];
     }
-    Pixel<width> pixels[count] = {};
-#pragma unroll 2
-    for (int k = 0; k < span.count; ++k, weights += tile.count) {
+#pragma unroll 1
+    for (int k = 1; k < span.count; ++k) {
+      weights += tile.count;
       const float weight = *weights;
 #pragma unroll
       for (int i = 0; i < count; ++i) {
-        SSLFAST_EACH_CHANNEL(c, width, channels) pixels[i].value[c] += weight * in[i][c];
         in[i] += channels;
+        SSLFAST_EACH_CHANNEL(c, width, channels) pixels[i].value[c] += weight * in[i][c];
       }
     }
     if (source.horizontal.bicubic) {
@@ -280,21 +215,24 @@ __device__ float make_planes(const V& view, const ColorPlan& plan) {
     if (tile.rows == 0) return gray + resize_directly(view, source, plan, first);
     if (first > 0) __syncthreads();  // the spans of the last tile are used up
     for (int u = threadIdx.x; u < tile.count; u += blockDim.x) {
-      fill_span(source.horizontal, first + u, 1.0f, tile.columns + u, tile.column_weights + u, tile.count);
+      fill_span(source.horizontal, first + u, column_scale<V>, tile.columns + u, tile.column_weights + u, tile.count);
     }
     for (int y = 0; y < args.height; y += tile.rows) {
       const int rows = smaller(tile.rows, args.height - y);
-      for (int r = threadIdx.x; r < rows; r += blockDim.x) {
-        fill_span(source.vertical, source.mirror ? args.height - 1 - y - r : y + r, 1.0f / 255.0f, tile.row_spans + r,
-                  tile.row_weights + r * tile.row_taps, 1);
+      // By the last threads first: the first ones are at the columns.
+      for (int r = static_cast<int>(blockDim.x - 1 - threadIdx.x); r < rows; r += static_cast<int>(blockDim.x)) {
+        float* const weights = tile.row_weights + r * tile.row_taps;
+        fill_span(source.vertical, source.mirror ? args.height - 1 - y - r : y + r, 1.0f, tile.row_spans + r, weights,
+                  1);
+        if constexpr (V::fixed_point) pair_weights(weights, tile.row_spans[r].count);
       }
       __syncthreads();  // spans are complete, and the rows of the last group are used up
       const int column = tile.columns[0].begin;
       const Span end = tile.columns[tile.count - 1];
-      const int units = ((end.begin + end.count - column) * view.channels() + 7) / 8;
+      const int units = ((end.begin + end.count - column) * view.channels() + unit - 1) / unit;
       vertical_pass(view, source, tile, rows, column, units);
       __syncthreads();  // the group is resized vertically
-      gray += horizontal_pass(view, source, tile, plan, y, rows, column, 8 * units);
+      gray += horizontal_pass(view, source, tile, plan, y, rows, column, unit * units);
     }
     first += tile.count;
   }

@@ -10,7 +10,7 @@ namespace {
 // Element `k` of the values of 4 pixels of 3 channels as they lie in memory, 4 a unit: its unit, and its pixel and
 // channel.
 template <class V, class Visit>
-__device__ void for_each_unit(const V& view, int64_t pixel, const Visit& visit) {
+__device__ void for_each_unit(const V& view, int pixel, const Visit& visit) {
   if (view.contiguous()) {
 #pragma unroll
     for (int c = 0; c < 3; ++c) visit(view.at(c, pixel), [c](int i) { return i * 3 + c; });
@@ -22,10 +22,10 @@ __device__ void for_each_unit(const V& view, int64_t pixel, const Visit& visit) 
 
 // Pixels pixel … pixel + count - 1; those of the group that do not exist stay as they are.
 template <class V, int width, int group>
-__device__ void load_pixels(const V& view, int64_t pixel, int count, Pixel<width> (&pixels)[group]) {
+__device__ void load_pixels(const V& view, int pixel, int count, Pixel<width> (&pixels)[group]) {
   if constexpr (width == 3) {
     if (view.wide) {
-      for_each_unit(view, pixel, [&](int64_t at, const auto& place) {
+      for_each_unit(view, pixel, [&](int at, const auto& place) {
         float v[4];
         load_four(view.planes + at, v);
 #pragma unroll
@@ -42,7 +42,7 @@ __device__ void load_pixels(const V& view, int64_t pixel, int count, Pixel<width
 }
 
 template <class V, int width, int group>
-__device__ void store_pixels(const V& view, int64_t pixel, int count, Pixel<width> (&pixels)[group], bool last) {
+__device__ void store_pixels(const V& view, int pixel, int count, Pixel<width> (&pixels)[group], bool last) {
   if (last) {
     const float threshold = view.params.solarize_threshold;
     const bool solarized = threshold <= 1.0f;
@@ -56,13 +56,15 @@ __device__ void store_pixels(const V& view, int64_t pixel, int count, Pixel<widt
   }
   if constexpr (width == 3) {
     if (view.wide) {
-      for_each_unit(view, pixel, [&](int64_t at, const auto& place) {
-        float v[4];
+      const auto store_all = [&](auto code, typename V::Value* to) {
+        for_each_unit(view, pixel, [&](int at, const auto& place) {
+          float v[4];
 #pragma unroll
-        for (int i = 0; i < 4; ++i) v[i] = pixels[place(i) / 3].value[place(i) % 3];
-        last ? store_four<ResultCode<typename V::Result>>(view.out + at, v)
-             : store_four<PlaneCode>(view.planes + at, v);
-      });
+          for (int i = 0; i < 4; ++i) v[i] = pixels[place(i) / 3].value[place(i) % 3];
+          store_four<decltype(code)>(to + at, v);
+        });
+      };
+      last ? store_all(ResultCode<typename V::Result>{}, view.out) : store_all(PlaneCode{}, view.planes);
       return;
     }
   }
@@ -70,7 +72,7 @@ __device__ void store_pixels(const V& view, int64_t pixel, int count, Pixel<widt
   for (int i = 0; i < group; ++i) {
     if (i >= count) break;
     SSLFAST_EACH_CHANNEL(c, width, view.channels()) {
-      const int64_t at = view.at(c, pixel + i);
+      const int at = view.at(c, pixel + i);
       last ? store_one<ResultCode<typename V::Result>>(view.out + at, pixels[i].value[c])
            : store_one<PlaneCode>(view.planes + at, pixels[i].value[c]);
     }
@@ -90,7 +92,7 @@ __device__ void recolor(const V& view, const ColorPlan& plan, float gray_mean, b
 }
 
 template <class V>
-__device__ void store_value(const V& view, int64_t at, float value, int channel, bool last) {
+__device__ void store_value(const V& view, int at, float value, int channel, bool last) {
   if (last) {
     value = normalised(view, solarize(value, view.params.solarize_threshold), channel);
     store_one<ResultCode<typename V::Result>>(view.out + at, value);
@@ -110,7 +112,7 @@ __device__ void sobel(const V& view, bool last) {
       const int left = larger(x - 1, 0), right = smaller(x + 1, width - 1);
       const bool inside = x < width, kept = threadIdx.x == 0 && first > 0;
       const auto read_row = [&](int y, float (&row)[3]) {
-        const int64_t begin = static_cast<int64_t>(y) * width;
+        const int begin = y * width;
         row[0] = kept ? view.work[y] : decode(view.planes[view.at(c, begin + left)]);
         row[1] = decode(view.planes[view.at(c, begin + x)]);
         row[2] = decode(view.planes[view.at(c, begin + right)]);
@@ -123,8 +125,7 @@ __device__ void sobel(const V& view, bool last) {
       for (int y = 0; y < height; ++y) {
         if (inside && y + 1 < height) read_row(y + 1, down);
         __syncthreads();  // rows up to y + 1 are read
-        if (inside)
-          store_value(view, view.at(c, static_cast<int64_t>(y) * width + x), sobel_of(up, here, down), c, last);
+        if (inside) store_value(view, view.at(c, y * width + x), sobel_of(up, here, down), c, last);
         if (threadIdx.x == blockDim.x - 1) view.work[y] = here[1];
 #pragma unroll
         for (int i = 0; i < 3; ++i) {
@@ -152,7 +153,7 @@ __device__ void spoil(const V& view) {
     const int y = pixel / args.width, x = pixel - y * args.width;
     const bool cut = y >= cutout.top && y < cutout.bottom && x >= cutout.left && x < cutout.right;
     for (int c = 0; c < view.channels(); ++c) {
-      const int64_t at = view.at(c, pixel);
+      const int at = view.at(c, pixel);
       const float value = finish(decode(view.planes[at]), view.params, key, static_cast<uint32_t>(pixel),
                                  static_cast<uint32_t>(view.pixels), c, args.mean[c], args.inverse_std[c]);
       store_one<ResultCode<typename V::Result>>(view.out + at, cut ? 0.0f : value);
