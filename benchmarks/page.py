@@ -39,6 +39,7 @@ def draw(results: Path) -> Path:
         "legend": legend,
         "roofline": _roofline(measured, content["floor"]),
         "missing": sorted({row["contender"] for row in content["rows"] if "skipped" in row}),
+        "failed": [row for row in content["rows"] if "failed" in row],
     }
     return write_page(results.with_suffix(".html"), "benchmarks", "page.html.jinja", page)
 
@@ -54,7 +55,7 @@ def _grouped(rows: Sequence[Row], *names: str) -> list[list[Row]]:
 def _case(rows: Sequence[Row]) -> dict[str, Any]:
     """A case's bars: each as long as its rate, the fastest full."""
     fastest = max(row["per_second"] for row in rows)
-    ours = next((row["seconds"] for row in rows if row["contender"] == "sslfast"), None)
+    ours = next((row["per_second"] for row in rows if row["contender"] == "sslfast"), None)
     bars = []
     for row in rows:
         peak, least = row["peak_extra_bytes"], row["floor_seconds"]
@@ -67,7 +68,7 @@ def _case(rows: Sequence[Row]) -> dict[str, Any]:
                 "width": 100 * row["per_second"] / fastest,
                 "rate": _rate(row["per_second"]),
                 "time": f"{1e3 * row['seconds']:.3g} ({1e3 * row['seconds_q1']:.3g}–{1e3 * row['seconds_q3']:.3g})",
-                "factor": f"{row['seconds'] / ours:.1f} ×" if ours and row["contender"] != "sslfast" else "",
+                "factor": f"{ours / row['per_second']:.1f} ×" if ours and row["contender"] != "sslfast" else "",
                 "memory": "" if peak is None else f"{peak / 2**20:,.1f}",
                 "floor": f"{100 * least / row['seconds']:.1f} %" if least else "",
                 "parts": ", ".join(f"{name} {100 * seconds / whole:.0f} %" for name, seconds in parts.items()),

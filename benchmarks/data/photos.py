@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.ops.augment import _albumentations, _torchvision
+from benchmarks.peers.views import albumentations, torchvision
 from benchmarks.run import Case, Setup
 from sslfast.augment import MultiView, presets
 from sslfast.data import DaliLoader, ImageFiles, build_source
@@ -148,7 +148,7 @@ def _decode_jpeg(file: str) -> torch.Tensor:
 def _with_v2(views: int) -> Prepare:
     from torchvision.transforms import v2
 
-    transforms = [v2.Compose([v2.ToImage(), _torchvision(spec)]) for spec in presets.simclr(VIEW)[:views]]
+    transforms = [v2.Compose([v2.ToImage(), torchvision(spec)]) for spec in presets.simclr(VIEW)[:views]]
 
     def prepare(file: str) -> list[torch.Tensor]:
         image = _open(file)
@@ -158,7 +158,7 @@ def _with_v2(views: int) -> Prepare:
 
 
 def _with_cv(views: int) -> Prepare:
-    transforms = [_albumentations(spec) for spec in presets.simclr(VIEW)[:views]]
+    transforms = [albumentations(spec) for spec in presets.simclr(VIEW)[:views]]
 
     def prepare(file: str) -> list[torch.Tensor]:
         pixels = np.array(_open(file))

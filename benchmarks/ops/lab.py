@@ -51,6 +51,8 @@ def _conversion(name: str, images: Tensor, setup: Setup) -> Case:
     }
     if setup.device == "cpu":
         contenders |= {"opencv": lambda: _opencv(images, setup), "scikit-image": lambda: _scikit_image(images)}
+    else:
+        contenders["cv-cuda"] = lambda: _cv_cuda(images)
     return Case(
         op="rgb_to_lab",
         name=name,
@@ -167,6 +169,12 @@ def _kornia(images: Tensor) -> Callable[[], Tensor]:
     from kornia.color import rgb_to_lab as convert
 
     return lambda: convert(images.float() / 255 if images.dtype == torch.uint8 else images)
+
+
+def _cv_cuda(images: Tensor) -> Call:
+    from benchmarks.peers.cv_cuda import rgb_to_lab as convert
+
+    return convert(images)
 
 
 def _opencv(images: Tensor, setup: Setup) -> Call:
