@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,18 +11,17 @@ from typing import Any
 
 import pytest
 
+from sslfast.errors import UserError
+
 ROOT = Path(__file__).parent.parent.parent
-
-
-def pytest_benchmarks(*options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pytest", "benchmarks", "--threads", "1", "-p", "no:cacheprovider", *options]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=dict(os.environ))
 
 
 def test_contenders_of_a_case_are_one_group(tmp_path: Path):
     out = tmp_path / "result.json"
-    options = ["--only", "patch_grid", "-k", "jigsaw and 30", "--benchmark-max-time", "0.01"]
-    done = pytest_benchmarks("--benchmark-only", f"--benchmark-json={out}", *options)
+    command = [sys.executable, "-m", "pytest", "benchmarks", "--benchmark-only", "-p", "no:cacheprovider"]
+    command += ["--threads", "1", "--only", "patch_grid", "-k", "jigsaw and 30"]
+    command += ["--benchmark-max-time", "0.01", f"--benchmark-json={out}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     results: list[dict[str, Any]] = json.loads(out.read_text())["benchmarks"]
     setup = importlib.import_module("benchmarks.run").Setup("cpu", 1)
@@ -36,10 +34,18 @@ def test_contenders_of_a_case_are_one_group(tmp_path: Path):
         assert facts["peak_extra_bytes"] >= 0 and facts["floor_seconds"] > 0 and facts["version"]
 
 
-def test_unknown_operation_is_named():
-    done = pytest_benchmarks("--collect-only", "--only", "patchgrid")
-    assert done.returncode != 0
-    assert "patch_grid" in done.stdout + done.stderr
+@pytest.mark.parametrize(
+    ("names", "nearest"),
+    [
+        (("opps", (), ()), "ops"),
+        (("ops", ("kornja",), ()), "kornia"),
+        (("ops", (), ("patchgrid",)), "patch_grid"),
+        (("scaling", (), ("knn",)), "augment"),
+    ],
+)
+def test_unknown_names_are_answered_with_the_nearest(names: tuple[str, Any, Any], nearest: str):
+    with pytest.raises(UserError, match=nearest):
+        importlib.import_module("benchmarks.run").check_names(*names)
 
 
 def test_the_ordinary_suite_leaves_them_out(pytestconfig: pytest.Config):
