@@ -90,7 +90,7 @@ def test_lines_over_what_grows_and_the_roofline(tmp_path: Path):
         for name, scale in (("sslfast", 1), ("lightly", 3))
     ]
     text = draw(tmp_path, rows)
-    assert text.count("<svg") == 2
+    assert text.count("<svg") == 4  # two plots, and two strokes of the legend
     assert "nt_xent over batch" in text and "Roofline" in text
     assert "How the cost grows, and how far the machine is used" in text
     assert draw(tmp_path, [row("lightly", 0.1)]).count("<svg") == 0
