@@ -181,14 +181,14 @@ def run_suite(
 
 def check_names(suite: str, against: Sequence[str], only: Sequence[str]) -> None:
     """Raises UserError with the nearest names where one is unknown."""
-    for kind, given, known in (
-        ("suite", [suite], SUITES),
-        ("library", against, PEERS),
-        (f"operation of suite {suite!r}", only, SUITES.get(suite, {})),
+    for kind, given, known, where in (
+        ("suite", [suite], SUITES, ""),
+        ("library", against, PEERS, ""),
+        ("operation", only, SUITES.get(suite, {}), f" of suite {suite!r}"),
     ):
         for name in given:
             if name not in known:
-                raise UserError(f"unknown {kind} {name!r}; {nearest(name, list(known))}")
+                raise UserError(f"unknown {kind} {name!r}{where}; {nearest(name, list(known))}")
 
 
 def set_up(device: str, threads: int, images: Path | None) -> Setup:
