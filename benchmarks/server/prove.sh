@@ -5,7 +5,7 @@
 #   benchmarks/server/prove.sh [FOLDER]
 #
 # Needs torch with CUDA, nvcc, and what CONTRIBUTING.md installs before the build. Peers that are not installed are left
-# out of the tables: pip install '.[compare]' cvcuda-cu13. The sanitizer's step needs compute-sanitizer on the PATH.
+# out of the tables: pip install '.[compare,compare-cuda13]'. The sanitizer's step needs compute-sanitizer on the PATH.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 out=$(mkdir -p "${1:-gpu-results}" && cd "${1:-gpu-results}" && pwd)

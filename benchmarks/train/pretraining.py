@@ -60,7 +60,7 @@ def _cases(
     if setup.device == "cuda":
         sizes = [("resnet10_narrow", BATCH, 32), ("resnet18", BATCH, 32)]
     else:
-        sizes = [("resnet10_narrow", BATCH, 4), *([("resnet18", BATCH // 8, 2)] if name == "simclr" else [])]
+        sizes = [("resnet10_narrow", BATCH, 4), *([("resnet18", BATCH // 4, 2)] if name == "simclr" else [])]
     for backbone, batch, steps in sizes:
         images = build_source("shapes", size=SIZE, limit=batch * steps).read()
 
