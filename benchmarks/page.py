@@ -115,7 +115,7 @@ def _lines(rows: Sequence[Row]) -> tuple[list[tuple[str, Markup]], list[tuple[st
         unit = group[0]["unit"].removesuffix("es" if group[0]["unit"].endswith("sses") else "s")
         title = f"{group[0]['op']} over {axis.replace('_', ' ')}"
         svg = plots.lines(
-            series, x_label=axis.replace("_", " "), y_label=f"ms a {unit}", log_x=True, log_y=True, alt=title
+            series, x_label=axis.replace("_", " "), y_label=f"ms per {unit}", log_x=True, log_y=True, alt=title
         )
         figures.append((title, svg))
     return figures, [(name, colour, DASHES[dash]) for name, (colour, dash) in styles.items()]
