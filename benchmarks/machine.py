@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import platform
 import re
@@ -15,6 +16,8 @@ from typing import Any
 import torch
 
 COPY_BYTES = 256 << 20  # far beyond every cache
+GPU_SAMPLE_SECONDS = 5e-3  # waiting for a GPU takes some 10 us, as long as a short call
+MOST_CALLS_A_SAMPLE = 200
 
 
 def describe(device: str, threads: int) -> dict[str, Any]:
@@ -36,17 +39,33 @@ def synchronise(device: str) -> None:
         torch.cuda.synchronize()
 
 
+def timed(call: Callable[[], object], device: str, calls: int = 1) -> tuple[float, object]:
+    """Seconds a call takes, from an idle device to finished work, and what the last call returned.
+
+    The device is waited for as a whole: libraries may work on streams of their own.
+    """
+    synchronise(device)
+    begin = time.perf_counter()
+    for _ in range(calls - 1):
+        call()
+    result = call()
+    synchronise(device)
+    return (time.perf_counter() - begin) / calls, result
+
+
+def calls_a_sample(call: Callable[[], object], device: str) -> int:
+    """How many calls are timed as one: on a GPU as many as take about 5 ms, else one; `call` has been warmed up."""
+    if device != "cuda":
+        return 1
+    return max(1, min(MOST_CALLS_A_SAMPLE, math.ceil(GPU_SAMPLE_SECONDS / timed(call, device)[0])))
+
+
 def median_seconds(call: Callable[[], object], device: str, repeats: int = 7) -> float:
     """Median time of `call` after two warm-up calls."""
-    times = []
-    for repeat in range(repeats + 2):
-        synchronise(device)
-        begin = time.perf_counter()
+    for _ in range(2):
         call()
-        synchronise(device)
-        if repeat >= 2:
-            times.append(time.perf_counter() - begin)
-    return statistics.median(times)
+    calls = calls_a_sample(call, device)
+    return statistics.median(timed(call, device, calls)[0] for _ in range(repeats))
 
 
 def measure_floor(device: str) -> dict[str, float]:
@@ -69,7 +88,8 @@ def peak_extra_bytes(call: Callable[[], object], device: str) -> int | None:
     """Most memory that one call holds beyond what was held before it; None where the system cannot tell.
 
     On a CPU this is the process's peak resident memory, which Linux can reset; memory which the allocator kept from
-    earlier calls is given back first, so that reused memory counts too.
+    earlier calls is given back first, so that reused memory counts too. On a GPU it is what torch's allocator handed
+    out; libraries with allocators of their own cannot be measured.
     """
     if device == "cuda":
         torch.cuda.synchronize()

@@ -18,6 +18,7 @@ from sslfast.report import plots
 from sslfast.report.page import write_page
 
 Row = dict[str, Any]
+DASHES = {"-": "none", "--": "5 3", ":": "2 3", "-.": "7 3 2 3"}  # of matplotlib -> of the page's legend
 
 
 def draw(results: Path) -> Path:
@@ -39,6 +40,7 @@ def draw(results: Path) -> Path:
         "legend": legend,
         "roofline": _roofline(measured, content["floor"]),
         "missing": sorted({row["contender"] for row in content["rows"] if "skipped" in row}),
+        "failed": [row for row in content["rows"] if "failed" in row],
     }
     return write_page(results.with_suffix(".html"), "benchmarks", "page.html.jinja", page)
 
@@ -54,7 +56,7 @@ def _grouped(rows: Sequence[Row], *names: str) -> list[list[Row]]:
 def _case(rows: Sequence[Row]) -> dict[str, Any]:
     """A case's bars: each as long as its rate, the fastest full."""
     fastest = max(row["per_second"] for row in rows)
-    ours = next((row["seconds"] for row in rows if row["contender"] == "sslfast"), None)
+    ours = next((row["per_second"] for row in rows if row["contender"] == "sslfast"), None)
     bars = []
     for row in rows:
         peak, least = row["peak_extra_bytes"], row["floor_seconds"]
@@ -66,8 +68,8 @@ def _case(rows: Sequence[Row]) -> dict[str, Any]:
                 "own": row["contender"] == "sslfast",
                 "width": 100 * row["per_second"] / fastest,
                 "rate": _rate(row["per_second"]),
-                "time": f"{1e3 * row['seconds']:.3g} ({1e3 * row['seconds_q1']:.3g}–{1e3 * row['seconds_q3']:.3g})",
-                "factor": f"{row['seconds'] / ours:.1f} ×" if ours and row["contender"] != "sslfast" else "",
+                "time": "{} ({}–{})".format(*(_ms(row[name]) for name in ("seconds", "seconds_q1", "seconds_q3"))),
+                "factor": f"{ours / row['per_second']:.1f} ×" if ours and row["contender"] != "sslfast" else "",
                 "memory": "" if peak is None else f"{peak / 2**20:,.1f}",
                 "floor": f"{100 * least / row['seconds']:.1f} %" if least else "",
                 "parts": ", ".join(f"{name} {100 * seconds / whole:.0f} %" for name, seconds in parts.items()),
@@ -80,10 +82,27 @@ def _rate(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _lines(rows: Sequence[Row]) -> tuple[list[tuple[str, Markup]], list[tuple[str, int]]]:
-    """Time for one unit over the setting that grows: a plot for each operation and setting; and the colours."""
+def _ms(seconds: float) -> str:
+    return _rate(1e3 * seconds)
+
+
+def _styles(names: Sequence[str]) -> dict[str, tuple[int, str]]:
+    """Colour and dashes of each contender: a library has one colour, each of its settings other dashes."""
+    libraries: dict[str, list[str]] = {}
+    for name in names:
+        libraries.setdefault(name.partition(",")[0], []).append(name)
+    dashes = list(DASHES)
+    return {
+        name: (colour % plots.SERIES, dashes[setting % len(dashes)])
+        for colour, settings in enumerate(libraries.values())
+        for setting, name in enumerate(settings)
+    }
+
+
+def _lines(rows: Sequence[Row]) -> tuple[list[tuple[str, Markup]], list[tuple[str, int, str]]]:
+    """Time for one unit over the setting that grows: a plot for each operation and setting; and the legend of all."""
     growing = [row for row in rows if row.get("axis")]
-    names = list(dict.fromkeys(row["contender"] for row in growing))
+    styles = _styles(list(dict.fromkeys(row["contender"] for row in growing)))
     figures = []
     for group in _grouped(growing, "op", "axis"):
         axis = group[0]["axis"]
@@ -91,14 +110,15 @@ def _lines(rows: Sequence[Row]) -> tuple[list[tuple[str, Markup]], list[tuple[st
         for line in _grouped(group, "contender"):
             points = sorted((row["settings"][axis], 1e3 / row["per_second"]) for row in line)
             x, y = np.array(points, dtype=np.float64).T
-            series.append(plots.Series(x, y, names.index(line[0]["contender"]) % plots.SERIES, marker="o"))
+            colour, dash = styles[line[0]["contender"]]
+            series.append(plots.Series(x, y, colour, marker="o", dash=dash))
         unit = group[0]["unit"].removesuffix("es" if group[0]["unit"].endswith("sses") else "s")
         title = f"{group[0]['op']} over {axis.replace('_', ' ')}"
         svg = plots.lines(
-            series, x_label=axis.replace("_", " "), y_label=f"ms a {unit}", log_x=True, log_y=True, alt=title
+            series, x_label=axis.replace("_", " "), y_label=f"ms per {unit}", log_x=True, log_y=True, alt=title
         )
         figures.append((title, svg))
-    return figures, [(name, position % plots.SERIES) for position, name in enumerate(names)]
+    return figures, [(name, colour, DASHES[dash]) for name, (colour, dash) in styles.items()]
 
 
 def _roofline(rows: Sequence[Row], floor: dict[str, float]) -> Markup | None:

@@ -14,8 +14,7 @@ import json
 import math
 import os
 import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,12 @@ from sslfast.errors import UserError
 from sslfast.info import DALI
 from sslfast.registry import nearest
 
+
+def _installed(*names: str) -> str:
+    """The one of these distributions that is installed; the first where none is."""
+    return next((name for name in names if any(importlib.metadata.distributions(name=name))), names[0])
+
+
 SUITES = {
     "ops": {
         "augment": "benchmarks.ops.augment",
@@ -43,7 +48,9 @@ SUITES = {
     | {"drop_in": "benchmarks.train.drop_in"},
     "scaling": {
         "nt_xent": "benchmarks.scaling.contrastive",
-        "augment": "benchmarks.scaling.augment",
+        "augment": "benchmarks.scaling.images:views",
+        "lab": "benchmarks.scaling.images:lab",
+        "patch_grid": "benchmarks.scaling.images:patches",
         "ranks": "benchmarks.scaling.ranks",
     },
 }
@@ -52,14 +59,17 @@ PEERS = {  # name of the contender -> distribution on the package index
     "inf-cl": "inf-cl",
     "kornia": "kornia",
     "torchvision": "torchvision",
+    "cv-cuda": _installed("cvcuda-cu13", "cvcuda-cu12"),
     "albumentations": "albumentations",
     "opencv": "opencv-python-headless",
     "scikit-image": "scikit-image",
     "faiss": "faiss-cpu",
     "pytorch": "torch",
-    "dali": next((name for name in DALI if any(importlib.metadata.distributions(name=name))), DALI[0]),
+    "dali": _installed(*DALI),
 }
-LEAST_CALLS = 5
+OUTSIDE_TORCH = ("dali", "cv-cuda")  # on a GPU they allocate memory that torch does not count
+LEAST_SAMPLES = 5
+MOST_SAMPLES = 1000
 TABLE_WIDTH = 130
 RESULTS = Path(__file__).parent / "results"
 
@@ -84,7 +94,8 @@ class Case:
         unit: what a call makes or handles, in the plural.
         count: how many of them a call makes.
         contenders: library -> call that makes its contender, whose call is timed; ImportError means not installed. A
-            library with several settings is named "library, setting". A call may return the seconds of its parts.
+            library with several settings is named "library, setting". A call may return the seconds of its parts. One
+            that is too slow for the whole count is a `Fewer`.
         least_bytes: bytes that any implementation must read and write.
         least_flops: floating-point operations that any implementation must do.
         settings: sizes and parameters, for the record.
@@ -104,6 +115,17 @@ class Case:
     in_process: bool = True
 
 
+@dataclass
+class Fewer:
+    """A call that handles only `count` of a case's units: rates are compared, and nobody waits for minutes."""
+
+    call: Callable[[], object]
+    count: float
+
+    def __call__(self) -> object:
+        return self.call()
+
+
 def run_suite(
     suite: str,
     *,
@@ -116,14 +138,61 @@ def run_suite(
     out: Path | None,
 ) -> Path:
     """Measures a suite, prints its table and writes the JSON; `sslfast.bench.bench` documents the arguments."""
-    if suite not in SUITES:
-        raise UserError(f"unknown suite {suite!r}; {nearest(suite, list(SUITES))}")
-    for name in against:
-        if name not in PEERS:
-            raise UserError(f"unknown library {name!r}; {nearest(name, list(PEERS))}")
-    for name in only:
-        if name not in SUITES[suite]:
-            raise UserError(f"unknown operation {name!r} of suite {suite!r}; {nearest(name, list(SUITES[suite]))}")
+    check_names(suite, against, only)
+    setup = set_up(device, threads, images)
+    console = Console()
+    console.width = max(console.width, TABLE_WIDTH)  # whole rows in a pipe or file, too
+    facts = machine.describe(setup.device, setup.threads)
+    floor = machine.measure_floor(setup.device)
+    console.print(
+        f"{facts['name']}, {setup.threads} threads, torch {torch.__version__}; floor: copy "
+        f"{floor['copy_bytes_per_second'] / 1e9:.1f} GB/s, matrix {floor['matrix_flops_per_second'] / 1e12:.2f} TFLOP/s"
+    )
+    header = {
+        "suite": suite,
+        "date": datetime.date.today().isoformat(),
+        "machine": facts,
+        "floor": floor,
+        "torch": torch.__version__,
+        "sslfast": importlib.metadata.version("sslfast"),
+    }
+    out = out or RESULTS / f"{suite}--{facts['name']}.json"
+    rows: list[dict[str, Any]] = []
+    try:
+        for case in cases_of(suite, only, setup):
+            measured = measure(case, setup, against, seconds, floor)
+            console.print(table(case, measured))
+            for line in map(parts_of, measured):
+                if line:
+                    console.print(line)
+            facts_of_row = {"date": header["date"], "torch": header["torch"], "threads": setup.threads}
+            rows += [row | facts_of_row for row in measured]
+            # After every case, so that what ends early leaves what it has.
+            write(out, header | {"rows": other_cases(out, rows) + rows})
+        if rows and not only:
+            write(out, header | {"rows": rows})
+    finally:
+        if rows:
+            draw(out)
+    if own := [f"{row['op']}: {row['case']}: {row['failed']}" for row in rows if "failed" in row and is_own(row)]:
+        raise RuntimeError("sslfast failed in " + "; ".join(own))
+    return out
+
+
+def check_names(suite: str, against: Sequence[str], only: Sequence[str]) -> None:
+    """Raises UserError with the nearest names where one is unknown."""
+    for kind, given, known, where in (
+        ("suite", [suite], SUITES, ""),
+        ("library", against, PEERS, ""),
+        ("operation", only, SUITES.get(suite, {}), f" of suite {suite!r}"),
+    ):
+        for name in given:
+            if name not in known:
+                raise UserError(f"unknown {kind} {name!r}{where}; {nearest(name, list(known))}")
+
+
+def set_up(device: str, threads: int, images: Path | None) -> Setup:
+    """What the cases are made from, with "auto" and 0 threads resolved; torch uses that many threads from here on."""
     if device not in ("auto", "cpu", "cuda"):
         raise UserError(f"unknown device {device!r}; {nearest(device, ['auto', 'cpu', 'cuda'])}")
     if device == "cuda" and not torch.cuda.is_available():
@@ -132,43 +201,31 @@ def run_suite(
         device = "cuda" if torch.cuda.is_available() else "cpu"
     threads = threads or os.cpu_count() or 1
     torch.set_num_threads(threads)
+    if device == "cuda":
+        memory = torch.cuda.get_device_properties(0).total_memory
+    else:
+        memory = machine.describe(device, threads)["memory_bytes"]
+    return Setup(device, threads, images, memory)
 
-    console = Console()
-    console.width = max(console.width, TABLE_WIDTH)  # whole rows in a pipe or file, too
-    facts = machine.describe(device, threads)
-    floor = machine.measure_floor(device)
-    console.print(
-        f"{facts['name']}, {threads} threads, torch {torch.__version__}; floor: copy "
-        f"{floor['copy_bytes_per_second'] / 1e9:.1f} GB/s, matrix {floor['matrix_flops_per_second'] / 1e12:.2f} TFLOP/s"
-    )
-    memory = torch.cuda.get_device_properties(0).total_memory if device == "cuda" else facts["memory_bytes"]
-    setup = Setup(device, threads, images, memory)
-    rows: list[dict[str, Any]] = []
+
+def is_own(row: dict[str, Any]) -> bool:
+    """Whether a row is of sslfast, in whatever setting."""
+    return library_of(row["contender"]) == "sslfast"
+
+
+def cases_of(suite: str, only: Sequence[str], setup: Setup) -> Iterator[Case]:
+    """The cases of a suite, or of some of its operations; each is made when it is asked for."""
     for op in only or SUITES[suite]:
         module, _, function = SUITES[suite][op].partition(":")
-        for case in getattr(importlib.import_module(module), function or "cases")(setup):
-            measured = measure(case, setup, against, seconds, floor)
-            console.print(table(case, measured))
-            for line in map(parts_of, measured):
-                if line:
-                    console.print(line)
-            rows += measured
-    date = datetime.date.today().isoformat()
-    rows = [row | {"date": date, "torch": torch.__version__, "threads": threads} for row in rows]
-    out = out or RESULTS / f"{suite}--{facts['name']}.json"
-    result = {
-        "suite": suite,
-        "date": date,
-        "machine": facts,
-        "floor": floor,
-        "torch": torch.__version__,
-        "sslfast": importlib.metadata.version("sslfast"),
-        "rows": other_cases(out, rows) + rows if only else rows,
-    }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=1) + "\n")
-    draw(out)
-    return out
+        yield from getattr(importlib.import_module(module), function or "cases")(setup)
+
+
+def write(file: Path, result: dict[str, Any]) -> None:
+    """Writes the JSON, whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(result, indent=1) + "\n")
+    part.replace(file)
 
 
 def other_cases(file: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -186,51 +243,75 @@ def measure(
 ) -> list[dict[str, Any]]:
     """One row for each contender of a case: times in seconds, peak extra memory in bytes."""
     rows: list[dict[str, Any]] = []
-    calls: list[Callable[[], object]] = []
-    least = max(case.least_bytes / floor["copy_bytes_per_second"], case.least_flops / floor["matrix_flops_per_second"])
-    for name, make in case.contenders.items():
-        library = name.partition(",")[0]
-        if against and library not in (*against, "sslfast"):
+    ready: list[tuple[dict[str, Any], Callable[[], object]]] = []
+    for name in case.contenders:
+        if against and library_of(name) not in (*against, "sslfast"):
             continue
-        row = {"op": case.op, "case": case.name, "settings": case.settings, "contender": name, "unit": case.unit}
-        row |= {"axis": case.axis, "least_bytes": case.least_bytes, "least_flops": case.least_flops}
-        try:
-            call = make()
-        except ImportError as error:
-            rows.append(row | {"skipped": f"{error}; `pip install 'sslfast[compare]'` brings the peers"})
-            continue
-        call()
-        # The memory of worker processes is not this process's.
-        elsewhere = "workers" in name or not case.in_process
-        peak = None if elsewhere else machine.peak_extra_bytes(call, setup.device)
-        version = importlib.metadata.version(PEERS.get(library, library))
-        rows.append(row | {"version": version, "peak_extra_bytes": peak, "floor_seconds": least})
-        calls.append(call)
-    times = _in_turn(calls, setup.device, seconds)
-    for row, values in zip((row for row in rows if "skipped" not in row), times, strict=True):
+        row, call = prepare(case, name, setup, floor)
+        rows.append(row)
+        if call is not None:
+            ready.append((row, call))
+    samples = _in_turn([call for _, call in ready], setup.device, seconds)
+    for (row, _), (values, calls, parts) in zip(ready, samples, strict=True):
         first, median, third = statistics.quantiles(values, n=4)
-        row |= {"calls": len(values), "seconds": median, "seconds_q1": first, "seconds_q3": third}
-        row["per_second"] = case.count / median
-    for row, call in zip((row for row in rows if "skipped" not in row), calls, strict=True):
-        parts = call()
+        row |= {"calls": calls * len(values), "seconds": median, "seconds_q1": first, "seconds_q3": third}
+        row["per_second"] = row["count"] / median
         if isinstance(parts, dict):
             row["parts"] = parts
     return rows
 
 
-def _in_turn(calls: list[Callable[[], object]], device: str, seconds: float) -> list[list[float]]:
-    """Times of each call, taken in rounds; each has at least five, and at most `seconds` beyond that."""
+def library_of(contender: str) -> str:
+    """The library of a contender, without its setting."""
+    return contender.partition(",")[0]
+
+
+def prepare(
+    case: Case, name: str, setup: Setup, floor: dict[str, float]
+) -> tuple[dict[str, Any], Callable[[], object] | None]:
+    """What is known of a contender before it is timed, and its warmed-up call; none where it is missing or fails."""
+    row: dict[str, Any] = {"op": case.op, "case": case.name, "settings": case.settings, "contender": name}
+    row |= {"unit": case.unit, "axis": case.axis, "least_bytes": case.least_bytes, "least_flops": case.least_flops}
+    distribution = PEERS.get(library_of(name), library_of(name))
+    # Not this process's memory, or not torch's.
+    elsewhere = "workers" in name or not case.in_process
+    elsewhere |= setup.device == "cuda" and library_of(name) in OUTSIDE_TORCH
+    try:
+        call = case.contenders[name]()
+        call()
+        peak = None if elsewhere else machine.peak_extra_bytes(call, setup.device)
+    except ImportError as error:
+        return row | {"skipped": f"{error}; `pip install {distribution}` brings it"}, None
+    except Exception as error:  # whatever one library does, the others are measured
+        return row | {"failed": f"{type(error).__name__}: {error}"[:500]}, None
+    count = call.count if isinstance(call, Fewer) else case.count
+    least = max(case.least_bytes / floor["copy_bytes_per_second"], case.least_flops / floor["matrix_flops_per_second"])
+    row |= {"version": importlib.metadata.version(distribution), "peak_extra_bytes": peak, "count": count}
+    return row | {"floor_seconds": least * count / case.count}, call
+
+
+def _in_turn(calls: list[Callable[[], object]], device: str, seconds: float) -> list[tuple[list[float], int, object]]:
+    """Times of each call, how many calls one time averages, and what the last call returned, if that is a dictionary.
+
+    Taken in rounds; each call has at least five samples, and at most `seconds` beyond that.
+    """
     times: list[list[float]] = [[] for _ in calls]
+    parts: list[object] = [None] * len(calls)
+    repeats = [machine.calls_a_sample(call, device) for call in calls]
     while True:
-        waiting = [i for i, taken in enumerate(times) if len(taken) < LEAST_CALLS or sum(taken) < seconds]
-        if not waiting or max(map(len, times)) >= 1000:
-            return times
+        waiting = [
+            i
+            for i, taken in enumerate(times)
+            if len(taken) < LEAST_SAMPLES or (repeats[i] * sum(taken) < seconds and len(taken) < MOST_SAMPLES)
+        ]
+        if not waiting:
+            return list(zip(times, repeats, parts, strict=True))
         for i in waiting:
-            machine.synchronise(device)
-            begin = time.perf_counter()
-            calls[i]()
-            machine.synchronise(device)
-            times[i].append(time.perf_counter() - begin)
+            duration, result = machine.timed(calls[i], device, repeats[i])
+            times[i].append(duration)
+            if isinstance(result, dict):
+                parts[i] = result
+            del result  # it may be large
 
 
 def table(case: Case, rows: list[dict[str, Any]]) -> Table:
@@ -239,10 +320,10 @@ def table(case: Case, rows: list[dict[str, Any]]) -> Table:
     view.add_column("library", no_wrap=True)
     for heading in ("median (quartiles), ms", f"{case.unit}/s", "extra memory", "sslfast is faster by", "of the floor"):
         view.add_column(heading, justify="right", no_wrap=True)
-    ours = next((row["seconds"] for row in rows if row["contender"] == "sslfast" and "seconds" in row), None)
+    ours = next((row["per_second"] for row in rows if row["contender"] == "sslfast" and "seconds" in row), None)
     for row in rows:
-        if "skipped" in row:
-            view.add_row(row["contender"], "not installed")
+        if "seconds" not in row:
+            view.add_row(row["contender"], "not installed" if "skipped" in row else row["failed"].splitlines()[0][:60])
             continue
         median, first, third = (1e3 * row[name] for name in ("seconds", "seconds_q1", "seconds_q3"))
         peak, least = row["peak_extra_bytes"], row["floor_seconds"]
@@ -251,7 +332,7 @@ def table(case: Case, rows: list[dict[str, Any]]) -> Table:
             f"{median:.2f} ({first:.2f} to {third:.2f})",
             f"{row['per_second']:,.{0 if row['per_second'] >= 100 else 2}f}",
             "" if peak is None else f"{peak / 2**20:.1f} MiB",
-            "" if row["contender"] == "sslfast" or not ours else f"{row['seconds'] / ours:.1f} x",
+            "" if row["contender"] == "sslfast" or not ours else f"{ours / row['per_second']:.1f} x",
             f"{100 * least / row['seconds']:.1f} %" if least else "",
         )
     return view

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.ops.augment import _albumentations, _torchvision
+from benchmarks.peers.views import albumentations, torchvision
 from benchmarks.run import Case, Setup
 from sslfast.augment import MultiView, presets
 from sslfast.data import DaliLoader, ImageFiles, build_source
@@ -34,7 +34,7 @@ def cases(setup: Setup) -> Iterator[Case]:
     assert isinstance(source, ImageFiles)
     source = source.select(torch.arange(COUNT) % len(source))
     device = "gpu" if setup.device == "cuda" else "cpu"
-    floor = {f"dali, decoding alone on the {device}": lambda: _dali(source, setup)}
+    floor = {f"dali, decoding alone on the {device}": lambda: _dali(source, setup, views=0)}
     yield _case(
         source,
         "JPEG files decoded",
@@ -49,6 +49,7 @@ def cases(setup: Setup) -> Iterator[Case]:
         contenders = {
             "sslfast": lambda views=views: _sslfast(source, setup, views),
             **floor,
+            "dali, own operators": lambda views=views: _dali(source, setup, views),
             "sslfast, views of decoded images": lambda views=views: _views_alone(source, setup, views),
             f"albumentations, {setup.threads} workers": lambda views=views: _workers(source, setup, _with_cv(views)),
             f"torchvision, {setup.threads} workers": lambda views=views: _workers(source, setup, _with_v2(views)),
@@ -108,17 +109,22 @@ def _views_alone(source: ImageFiles, setup: Setup, views: int) -> Callable[[], o
     return call
 
 
-def _dali(source: ImageFiles, setup: Setup) -> Callable[[], object]:
-    """DALI's own file reader and decoder, nothing else."""
-    from nvidia.dali import Pipeline, fn
+def _dali(source: ImageFiles, setup: Setup, views: int) -> Callable[[], object]:
+    """DALI's own file reader and decoder, and its own operators for the views; nothing else."""
+    from benchmarks.peers.dali import from_files
 
     on_gpu = setup.device == "cuda"
 
     def call() -> None:
-        pipeline = Pipeline(BATCH_SIZE, setup.threads, 0 if on_gpu else None, exec_dynamic=True)
-        with pipeline:
-            encoded, _ = fn.readers.file(files=[str(file) for file in source.files])
-            pipeline.set_outputs(fn.decoders.image(encoded, device="mixed" if on_gpu else "cpu"))
+        pipeline = from_files(
+            [str(file) for file in source.files],
+            presets.simclr(VIEW)[:views],
+            "mixed" if on_gpu else "cpu",
+            batch_size=BATCH_SIZE,
+            num_threads=setup.threads,
+            device_id=0 if on_gpu else None,
+            exec_dynamic=True,
+        )
         pipeline.build()
         batches = COUNT // BATCH_SIZE
         pipeline.schedule_run()  # the first call begins two batches, so that one is always ahead
@@ -148,7 +154,7 @@ def _decode_jpeg(file: str) -> torch.Tensor:
 def _with_v2(views: int) -> Prepare:
     from torchvision.transforms import v2
 
-    transforms = [v2.Compose([v2.ToImage(), _torchvision(spec)]) for spec in presets.simclr(VIEW)[:views]]
+    transforms = [v2.Compose([v2.ToImage(), torchvision(spec)]) for spec in presets.simclr(VIEW)[:views]]
 
     def prepare(file: str) -> list[torch.Tensor]:
         image = _open(file)
@@ -158,7 +164,7 @@ def _with_v2(views: int) -> Prepare:
 
 
 def _with_cv(views: int) -> Prepare:
-    transforms = [_albumentations(spec) for spec in presets.simclr(VIEW)[:views]]
+    transforms = [albumentations(spec) for spec in presets.simclr(VIEW)[:views]]
 
     def prepare(file: str) -> list[torch.Tensor]:
         pixels = np.array(_open(file))

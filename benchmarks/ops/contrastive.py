@@ -1,4 +1,5 @@
-"""NT-Xent of raw embeddings, forward and backward, beside lightly's loss and the formula written in plain PyTorch.
+"""NT-Xent of raw embeddings, forward and backward, beside lightly's loss, and the formula in plain PyTorch in two ways:
+as cross-entropy, and as solo-learn writes it.
 
 On a GPU also its core, the log-sum-exp over the negatives of unit rows, over sizes, depths and precisions, in effective
 TFLOP/s: 6 N^2 d operations, those of the formula without its symmetry, over the time. The table's floor counts the
@@ -15,12 +16,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.peers.solo_learn import simclr_loss_func
 from benchmarks.run import Case, Setup
 from sslfast.losses import InfoNCELoss, NTXentLoss
 from sslfast.ops.nt_xent import negatives_logsumexp, unit_rows
 
 TEMPERATURE = 0.5
 MOST_DENSE_ROWS = 32768  # beyond, the N x N matrix of the peers does not fit
+MOST_ROWS_OF_FLOAT32 = 65536  # more take seconds a call
 EXPONENTIALS_A_CLOCK = 16  # of a multiprocessor, on every architecture from sm_80 on
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -34,7 +37,8 @@ def cases(setup: Setup) -> Iterator[Case]:
     for dimension in (128, 512):
         for rows in (1024, 4096, 16384, 32768, 65536, 262144):
             for precision in ("float32", "tf32", "bfloat16"):
-                yield _core(rows, dimension, precision)
+                if precision == "bfloat16" or rows <= MOST_ROWS_OF_FLOAT32:
+                    yield _core(rows, dimension, precision)
         yield _info_nce(16384, dimension)
 
 
@@ -51,6 +55,7 @@ def contrastive_case(setup: Setup, batch: int, dimension: int) -> Case:
             "sslfast": lambda: _step(NTXentLoss(TEMPERATURE), z0, z1),
             "lightly": lambda: _step(_lightly(), z0, z1),
             "pytorch": lambda: _step(_plain, z0, z1),
+            "pytorch, solo-learn's formula": lambda: _step(_solo_learn, z0, z1),
         },
         least_bytes=2 * 4 * rows * dimension,
         # Half of the symmetric similarities, and their product with the embeddings for the gradient. Storing nothing,
@@ -154,3 +159,7 @@ def _plain(z0: Tensor, z1: Tensor) -> Tensor:
     similarity = (z @ z.T / TEMPERATURE).fill_diagonal_(-torch.inf)
     positive = torch.arange(len(z), device=z.device).roll(len(z0))
     return functional.cross_entropy(similarity, positive)
+
+
+def _solo_learn(z0: Tensor, z1: Tensor) -> Tensor:
+    return simclr_loss_func(torch.cat([z0, z1]), torch.arange(len(z0), device=z0.device).repeat(2), TEMPERATURE)

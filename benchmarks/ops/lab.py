@@ -24,17 +24,17 @@ Call = Callable[[], object]
 def cases(setup: Setup) -> Iterator[Case]:
     """Bytes and floats at 224 px, and classes; the counts keep a call of the slowest library below a few seconds."""
     scale = 16 if setup.device == "cuda" else 1
-    large = _images(224, 32 * scale, setup)
-    yield _conversion("224 px, uint8", large, setup)
-    yield _conversion("224 px, float32", large / 255, setup)
-    small = _images(96, 64 * scale, setup)
+    large = images_of(224, 32 * scale, setup)
+    yield conversion_case("224 px, uint8", large, setup)
+    yield conversion_case("224 px, float32", large / 255, setup)
+    small = images_of(96, 64 * scale, setup)
     yield _classes(small, 12, setup)
     yield _soft_classes(small, 12, setup)
     yield _step(small, 12, setup)
     yield _soft_cross_entropy(setup, 8 * scale)
 
 
-def _images(size: int, count: int, setup: Setup) -> Tensor:
+def images_of(size: int, count: int, setup: Setup) -> Tensor:
     """(count, 3, size, size) uint8, embedded shapes with noise, so that all colours occur."""
     batch = build_source("shapes", size=size, limit=min(count, 16)).read()
     pictures = torch.stack([batch.image(i) for i in range(min(count, 16))]).permute(0, 3, 1, 2)
@@ -44,13 +44,15 @@ def _images(size: int, count: int, setup: Setup) -> Tensor:
     return images.clamp(0, 255).byte().contiguous().to(setup.device)
 
 
-def _conversion(name: str, images: Tensor, setup: Setup) -> Case:
+def conversion_case(name: str, images: Tensor, setup: Setup) -> Case:
     contenders: dict[str, Callable[[], Call]] = {
         "sslfast": lambda: lambda: rgb_to_lab(images),
         "kornia": lambda: _kornia(images),
     }
     if setup.device == "cpu":
         contenders |= {"opencv": lambda: _opencv(images, setup), "scikit-image": lambda: _scikit_image(images)}
+    else:
+        contenders["cv-cuda"] = lambda: _cv_cuda(images)
     return Case(
         op="rgb_to_lab",
         name=name,
@@ -142,7 +144,7 @@ def _training(images: Tensor, size: int) -> Call:
 def _soft_cross_entropy(setup: Setup, count: int, size: int = 56) -> Case:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(count, 313, size, size, generator=generator).to(setup.device).requires_grad_()
-    indices, weights = lab_soft_encode(_images(size, count, setup), (size, size))
+    indices, weights = lab_soft_encode(images_of(size, count, setup), (size, size))
 
     def dense() -> object:
         labels = torch.zeros_like(logits).scatter_(1, indices, weights)
@@ -167,6 +169,12 @@ def _kornia(images: Tensor) -> Callable[[], Tensor]:
     from kornia.color import rgb_to_lab as convert
 
     return lambda: convert(images.float() / 255 if images.dtype == torch.uint8 else images)
+
+
+def _cv_cuda(images: Tensor) -> Call:
+    from benchmarks.peers.cv_cuda import rgb_to_lab as convert
+
+    return convert(images)
 
 
 def _opencv(images: Tensor, setup: Setup) -> Call:

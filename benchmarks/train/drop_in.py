@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import torch
 import torchvision
 from PIL import Image
 from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks.peers import solo_learn
 from benchmarks.run import Case, Setup
 from sslfast.data import ImageBatch, build_source
 
@@ -149,21 +149,10 @@ def _dataset(images: ImageBatch) -> type:
 
 
 def _solo_learn() -> dict[str, types.ModuleType]:
-    """solo-learn's two loss functions by their published formulas, with the whole matrix of similarities."""
-
-    def simclr_loss_func(z: Tensor, indexes: Tensor, temperature: float) -> Tensor:
-        z = functional.normalize(z, dim=1)
-        exponentials = (z @ z.T / temperature).exp()
-        same = indexes[:, None] == indexes
-        positives = (exponentials * (same & ~torch.eye(len(z), dtype=torch.bool, device=z.device))).sum(1)
-        return -(positives / (positives + (exponentials * ~same).sum(1))).log().mean()
-
-    def byol_loss_func(p: Tensor, z: Tensor) -> Tensor:
-        return 2 - 2 * functional.cosine_similarity(p, z.detach()).mean()
-
+    """Modules that hold solo-learn's two loss functions where the scripts import them from."""
     modules = {
         name: types.ModuleType(name) for name in ("solo", "solo.losses", "solo.losses.simclr", "solo.losses.byol")
     }
-    modules["solo.losses.simclr"].simclr_loss_func = simclr_loss_func  # type: ignore[attr-defined]
-    modules["solo.losses.byol"].byol_loss_func = byol_loss_func  # type: ignore[attr-defined]
+    modules["solo.losses.simclr"].simclr_loss_func = solo_learn.simclr_loss_func  # type: ignore[attr-defined]
+    modules["solo.losses.byol"].byol_loss_func = solo_learn.byol_loss_func  # type: ignore[attr-defined]
     return modules

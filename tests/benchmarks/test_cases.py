@@ -18,8 +18,9 @@ def test_both_sides_train_and_tell_where_the_time_goes(name: str, monkeypatch: p
     pytest.importorskip("lightly")
     module = importlib.import_module("benchmarks.train.pretraining")
     monkeypatch.setattr(module, "BATCH", 16)
-    (case,) = getattr(module, name)(setup())
+    case, *larger = getattr(module, name)(setup())
     assert case.count == 64
+    assert [large.settings["backbone"] for large in larger] == (["resnet18"] if name == "simclr" else [])
     assert list(case.contenders) == ["sslfast", "lightly, 1 workers"]
     for make in case.contenders.values():
         epoch = make()
@@ -44,10 +45,20 @@ def test_the_batch_grows_and_peers_stop_where_memory_ends():
 
 
 def test_the_views_grow():
-    module = importlib.import_module("benchmarks.scaling.augment")
-    cases = list(module.cases(setup()))
+    module = importlib.import_module("benchmarks.scaling.images")
+    cases = list(module.views(setup()))
     assert [case.settings["view_size"] for case in cases] == [32, 64, 96, 160, 224, 320, 512]
     assert {case.axis for case in cases} == {"view_size"}
+
+
+@pytest.mark.parametrize("name", ["lab", "patches"])
+def test_the_images_grow(name: str):
+    cases = list(getattr(importlib.import_module("benchmarks.scaling.images"), name)(setup()))
+    assert [case.settings[case.axis] for case in cases] == [32, 64, 128, 256, 512]
+    assert len({case.name for case in cases}) == 5
+    assert len({case.settings["images"] * case.settings["image_size"] ** 2 for case in cases}) == 1
+    result = cases[0].contenders["sslfast"]()()
+    assert torch.is_tensor(result) or torch.is_tensor(result[0])
 
 
 def test_ranks_answer_with_the_loss_of_all_batches(monkeypatch: pytest.MonkeyPatch):

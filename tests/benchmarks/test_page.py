@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import importlib
 import json
 from pathlib import Path
@@ -66,6 +67,23 @@ def test_bars_show_every_contender_and_how_much_slower_it_is(tmp_path: Path):
     assert "http" not in text.replace("http://www.w3.org", "")
 
 
+def test_long_times_are_written_out(tmp_path: Path):
+    assert "1,640 (1,476–1,804)" in draw(tmp_path, [row("lightly", 1.64)])
+
+
+def test_a_contender_that_handles_fewer_is_compared_by_its_rate(tmp_path: Path):
+    few = row("torchvision, image by image", 0.01) | {"count": 0.1, "per_second": 10}
+    text = draw(tmp_path, [row("sslfast", 0.01), few])
+    assert "10.0 ×" in text and "width: 10.00%" in text
+
+
+def test_settings_of_a_library_share_its_colour_and_differ_in_their_dashes():
+    names = ["sslfast", "torchvision", "kornia", "torchvision, 2 workers", "torchvision, image by image"]
+    styles = importlib.import_module("benchmarks.page")._styles(names)
+    assert [styles[name][0] for name in names] == [0, 1, 2, 1, 1]
+    assert len(set(styles.values())) == 5
+
+
 def test_lines_over_what_grows_and_the_roofline(tmp_path: Path):
     rows = [
         row(name, scale * batch / 1e4, batch=batch)
@@ -73,8 +91,9 @@ def test_lines_over_what_grows_and_the_roofline(tmp_path: Path):
         for name, scale in (("sslfast", 1), ("lightly", 3))
     ]
     text = draw(tmp_path, rows)
-    assert text.count("<svg") == 2
+    assert text.count("<svg") == 4  # two plots, and two strokes of the legend
     assert "nt_xent over batch" in text and "Roofline" in text
+    assert "How the cost grows, and how far the machine is used" in text
     assert draw(tmp_path, [row("lightly", 0.1)]).count("<svg") == 0
 
 
@@ -82,6 +101,6 @@ def test_lines_over_what_grows_and_the_roofline(tmp_path: Path):
 def test_committed_results_can_be_drawn(tmp_path: Path, file: Path):
     copy = tmp_path / file.name
     copy.write_text(file.read_text())
-    text = importlib.import_module("benchmarks.page").draw(copy).read_text()
+    text = html.unescape(importlib.import_module("benchmarks.page").draw(copy).read_text())
     for entry in json.loads(file.read_text())["rows"]:
         assert entry["contender"] in text

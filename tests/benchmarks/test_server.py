@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,16 +23,41 @@ SERVER = Path(__file__).parent.parent.parent / "benchmarks" / "server"
 def steps() -> list[list[str]]:
     """The commands of prove.sh, continuation lines joined."""
     text = (SERVER / "prove.sh").read_text().replace("\\\n", " ")
-    return [shlex.split(line) for line in re.findall(r"^step \S+ \d+ (.*)$", text, flags=re.MULTILINE)]
+    return [shlex.split(line) for line in re.findall(r"^ *step \S+ \d+ (.*)$", text, flags=re.MULTILINE)]
 
 
 def test_the_script_is_valid_bash():
     subprocess.run(["bash", "-n", str(SERVER / "prove.sh")], check=True)
 
 
-def test_its_steps_end_within_their_limits():
-    limits = re.findall(r"^step \S+ (\d+) ", (SERVER / "prove.sh").read_text(), flags=re.MULTILINE)
-    assert len(limits) == len(steps()) >= 8
+def test_a_failure_stops_nothing_and_ten_minutes_are_the_end(tmp_path: Path):
+    """A step that fails or outlasts its limit is named; after the deadline nothing begins."""
+    text = (SERVER / "prove.sh").read_text()
+    function = text[text.index("step() {") : text.index("\n}\n") + 2]
+    deadline = re.search(r"^deadline=(\d+)$", text, flags=re.MULTILINE)
+    assert deadline and int(deadline[1]) < 600
+    commands = f"""
+        failed=(); out={tmp_path}; {deadline[0]}
+        {function}
+        step wrong 9 false
+        step slow 1 sleep 30
+        step right 9 echo done
+        SECONDS={int(deadline[1]) - 2}
+        step late 9 touch {tmp_path}/late
+        echo "failed: ${{failed[*]}}"
+    """
+    done = subprocess.run(["bash", "-c", commands], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "failed: wrong slow late"
+    assert (tmp_path / "right.log").read_text() == "done\n"
+    assert not (tmp_path / "late").exists()
+
+
+def test_the_sanitizer_s_selection_names_tests():
+    (step,) = [step for step in steps() if "racecheck" in " ".join(step)]
+    command = [sys.executable, *step[1:], "--collect-only"]
+    found = subprocess.run(command, cwd=SERVER.parent.parent, capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout
+    assert sum("test_sanitizer_is_silent" in line for line in found.stdout.splitlines()) == 4
 
 
 @pytest.mark.parametrize("step", [step for step in steps() if "sslfast" in step], ids=lambda step: " ".join(step[3:5]))
