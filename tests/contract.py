@@ -33,6 +33,7 @@ CONTRACTS = {
 # Ops that have a kernel on the CPU alone.
 CPU_CONTRACTS = {
     "knn": "ops.samples_knn:CONTRACT",
+    "nt_xent_classes_forward": "ops.samples_nt_xent:CLASSES",
 }
 
 

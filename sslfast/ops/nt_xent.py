@@ -185,8 +185,7 @@ def negatives_and_metrics(
     negatives, largest = negatives_logsumexp_and_largest(queries, keys, excluded, temperature)
     with torch.no_grad():
         keys = queries if keys is None else keys
-        rounding = 16 * torch.finfo(queries.dtype).eps
-        accuracy = (positives > largest + rounding).to(queries.dtype).mean()
+        accuracy = exceeds(positives, largest).to(queries.dtype).mean()
         # The sum over all pairs is a product of two sums; what is excluded is taken out again.
         total = (queries.sum(0) * keys.sum(0)).sum()
         pairs = len(queries) * torch.full_like(total, len(keys))
@@ -197,6 +196,11 @@ def negatives_and_metrics(
             pairs = pairs - inside.sum()
         mean = torch.where(pairs > 0, total / pairs, torch.nan)
         return negatives, ContrastMetrics(accuracy, positives.mean(), mean)
+
+
+def exceeds(similarities: Tensor, others: Tensor) -> Tensor:
+    """Whether similarities of rows of length 1 are above others by more than their rounding."""
+    return similarities > others + 16 * torch.finfo(similarities.dtype).eps
 
 
 def with_metrics(loss: Tensor, metrics: ContrastMetrics | None) -> Tensor | tuple[Tensor, ContrastMetrics]:
@@ -235,7 +239,8 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> 
     ctx.save_for_backward(queries, keys, excluded, lse)
 
 
-def _backward(ctx: Any, grad_lse: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+def nt_xent_backward(ctx: Any, grad_lse: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
+    """The gradient of a log-sum-exp by the first two of the six arguments that it was made from."""
     queries, keys, excluded, lse = ctx.saved_tensors
     keys_gradient = keys is not None and ctx.needs_input_grad[1]
     grad_queries, grad_keys = torch.ops.sslfast.nt_xent_backward(
@@ -244,4 +249,4 @@ def _backward(ctx: Any, grad_lse: Tensor, _: Tensor | None) -> tuple[Tensor | No
     return grad_queries, grad_keys if keys_gradient else None, None, None, None, None
 
 
-torch.library.register_autograd("sslfast::nt_xent_forward", _backward, setup_context=_setup)
+torch.library.register_autograd("sslfast::nt_xent_forward", nt_xent_backward, setup_context=_setup)
