@@ -10,7 +10,7 @@ from sslfast.losses.distributed import gather_rows
 from sslfast.losses.inputs import check_gather, check_labels
 from sslfast.losses.negatives import own_columns
 from sslfast.ops.checks import check_embeddings, check_temperature, tempered
-from sslfast.ops.nt_xent import ContrastMetrics, exceeds, negatives_logsumexp, unit_rows
+from sslfast.ops.nt_xent import ContrastMetrics, negatives_logsumexp, similarity_rounding, unit_rows
 from sslfast.ops.nt_xent_classes import logsumexp_and_largest_by_class
 
 
@@ -82,7 +82,7 @@ class SupConLoss(nn.Module):
         given = None if keys is unit else keys
         if metrics:
             given_classes = None if given is None else all_classes.int()
-            others, *largest = logsumexp_and_largest_by_class(
+            others, largest, largest_other = logsumexp_and_largest_by_class(
                 unit, given, excluded[:, None], classes.int(), given_classes, temperature
             )
         else:
@@ -99,7 +99,7 @@ class SupConLoss(nn.Module):
         if not metrics:
             return loss
         with torch.no_grad():
-            solved = exceeds(*largest).to(unit.dtype)[attracted].mean()
+            solved = (largest > largest_other + similarity_rounding(unit)).to(unit.dtype)[attracted].mean()
             positive_pairs = (sizes[classes] - 1).sum()
             negative_pairs = len(unit) * len(keys) - sizes[classes].sum()
             between = (unit.sum(0) * keys.sum(0)).sum() - within.sum()

@@ -143,13 +143,29 @@ def negatives_logsumexp_and_largest(
 def _forward(
     queries: Tensor, keys: Tensor | None, excluded: Tensor, temperature: float, largest: bool
 ) -> tuple[Tensor, Tensor]:
-    if queries.is_cuda and queries.dtype == torch.float32 and torch.is_autocast_enabled("cuda"):
-        dtype = torch.get_autocast_dtype("cuda")
-        queries, keys = queries.to(dtype), None if keys is None else keys.to(dtype)
+    dtype = _factor_dtype(queries)
+    queries, keys = queries.to(dtype), None if keys is None else keys.to(dtype)
     keys = None if keys is None else keys.contiguous()
     return torch.ops.sslfast.nt_xent_forward(
         queries.contiguous(), keys, excluded.contiguous(), temperature, largest, _allows_tf32()
     )
+
+
+def _factor_dtype(queries: Tensor) -> torch.dtype:
+    """What the rows of a similarity are rounded to before they are multiplied."""
+    if queries.is_cuda and queries.dtype == torch.float32 and torch.is_autocast_enabled("cuda"):
+        return torch.get_autocast_dtype("cuda")
+    return queries.dtype
+
+
+def similarity_rounding(queries: Tensor) -> float:
+    """Largest difference that rounding makes between similarities of equal pairs of rows of length 1."""
+    dtype = _factor_dtype(queries)
+    if dtype in (torch.float16, torch.bfloat16):
+        return torch.finfo(dtype).eps  # twice half a unit in the last place: of either factor
+    if dtype == torch.float32 and queries.is_cuda and _allows_tf32():
+        return 2.0**-10
+    return 16 * torch.finfo(dtype).eps
 
 
 @torch.compiler.assume_constant_result
@@ -185,7 +201,7 @@ def negatives_and_metrics(
     negatives, largest = negatives_logsumexp_and_largest(queries, keys, excluded, temperature)
     with torch.no_grad():
         keys = queries if keys is None else keys
-        accuracy = exceeds(positives, largest).to(queries.dtype).mean()
+        accuracy = (positives > largest + similarity_rounding(queries)).to(queries.dtype).mean()
         # The sum over all pairs is a product of two sums; what is excluded is taken out again.
         total = (queries.sum(0) * keys.sum(0)).sum()
         pairs = len(queries) * torch.full_like(total, len(keys))
@@ -196,11 +212,6 @@ def negatives_and_metrics(
             pairs = pairs - inside.sum()
         mean = torch.where(pairs > 0, total / pairs, torch.nan)
         return negatives, ContrastMetrics(accuracy, positives.mean(), mean)
-
-
-def exceeds(similarities: Tensor, others: Tensor) -> Tensor:
-    """Whether similarities of rows of length 1 are above others by more than their rounding."""
-    return similarities > others + 16 * torch.finfo(similarities.dtype).eps
 
 
 def with_metrics(loss: Tensor, metrics: ContrastMetrics | None) -> Tensor | tuple[Tensor, ContrastMetrics]:
