@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, overload
+
 import torch
 from torch import Tensor, nn
 
@@ -43,6 +45,14 @@ class SupConLoss(nn.Module):
         check_gather(gather_distributed)
         self.temperature = temperature
         self.gather_distributed = gather_distributed
+
+    @overload
+    def forward(self, embeddings: Tensor, labels: Tensor | None = ..., metrics: Literal[False] = ...) -> Tensor: ...
+
+    @overload
+    def forward(
+        self, embeddings: Tensor, labels: Tensor | None = ..., *, metrics: bool
+    ) -> Tensor | tuple[Tensor, ContrastMetrics]: ...
 
     def forward(
         self, embeddings: Tensor, labels: Tensor | None = None, metrics: bool = False
