@@ -30,6 +30,12 @@ CONTRACTS = {
     "reduce_resolution": "ops.samples_reduce_resolution:CONTRACT",
 }
 
+# Ops that have a kernel on the CPU alone.
+CPU_CONTRACTS = {
+    "knn": "ops.samples_knn:CONTRACT",
+    "nt_xent_classes_forward": "ops.samples_nt_xent:CLASSES",
+}
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -62,15 +68,18 @@ class Contract:
 
 def load(name: str) -> Contract:
     """The contract of op `name`."""
-    module, _, attribute = CONTRACTS[name].partition(":")
+    module, _, attribute = (CONTRACTS | CPU_CONTRACTS)[name].partition(":")
     contract = getattr(importlib.import_module(module), attribute)
     assert contract.name == name
     return contract
 
 
-def cases(small_only: bool = False) -> Iterator[tuple[str, Contract, Sample]]:
-    """Every sample of every contract as (id, contract, sample), for `pytest.mark.parametrize`."""
-    for name in CONTRACTS:
+def cases(small_only: bool = False, cpu: bool = False) -> Iterator[tuple[str, Contract, Sample]]:
+    """Every sample of every contract as (id, contract, sample), for `pytest.mark.parametrize`.
+
+    With `cpu`, those of ops for the CPU alone as well.
+    """
+    for name in CONTRACTS | CPU_CONTRACTS if cpu else CONTRACTS:
         contract = load(name)
         for sample in contract.samples():
             if sample.small or not small_only:

@@ -48,8 +48,8 @@ const T* read(const Tensor& tensor) {
 }
 
 template <class T>
-void forward(const Tensor& queries, const std::optional<Tensor>& keys, const Tensor& excluded, double temperature,
-             bool tf32, const Tensor& lse, const Tensor& largest) {
+NtXentForwardArgs<T> forward_args(const Tensor& queries, const std::optional<Tensor>& keys, const Tensor& excluded,
+                                  double temperature, bool tf32, const Tensor& lse, const Tensor& largest) {
   NtXentForwardArgs<T> args{};
   args.queries = read<T>(queries);
   args.keys = keys.has_value() ? read<T>(*keys) : nullptr;
@@ -62,7 +62,7 @@ void forward(const Tensor& queries, const std::optional<Tensor>& keys, const Ten
   args.exclusions = excluded.size(1);
   args.temperature = temperature;
   args.tf32 = tf32;
-  run(args, queries);
+  return args;
 }
 
 std::tuple<Tensor, Tensor> nt_xent_forward(const Tensor& queries, std::optional<Tensor> keys, const Tensor& excluded,
@@ -71,10 +71,45 @@ std::tuple<Tensor, Tensor> nt_xent_forward(const Tensor& queries, std::optional<
   Tensor lse = torch::stable::new_empty(queries, {queries.size(0)}, real_dtype(queries));
   Tensor similarity = torch::stable::new_empty(queries, {largest ? queries.size(0) : 0}, real_dtype(queries));
   dispatch(queries, "nt_xent_forward", [&](auto tag) {
-    forward<typename decltype(tag)::type>(queries, keys, excluded, temperature, tf32, lse, similarity);
+    run(forward_args<typename decltype(tag)::type>(queries, keys, excluded, temperature, tf32, lse, similarity),
+        queries);
   });
   return {lse, similarity};
 }
+
+#if !defined(SSLFAST_CUDA_LIBRARY)  // there is no CUDA kernel
+std::tuple<Tensor, Tensor, Tensor> nt_xent_classes_forward(const Tensor& queries, std::optional<Tensor> keys,
+                                                           const Tensor& excluded, const Tensor& classes,
+                                                           std::optional<Tensor> key_classes, double temperature) {
+  constexpr const char* op = "nt_xent_classes_forward";
+  check_input(op, queries, keys, excluded, temperature);
+  check_tensor(classes, op, "classes", ScalarType::Int, {queries.size(0)});
+  check_contiguous(classes, op, "classes");
+  check_same_device(classes, queries, op, "classes", "queries");
+  check(keys.has_value() == key_classes.has_value(), op, ": give key_classes where keys are given, and only there");
+  if (keys.has_value()) {
+    check_tensor(*key_classes, op, "key_classes", ScalarType::Int, {keys->size(0)});
+    check_contiguous(*key_classes, op, "key_classes");
+    check_same_device(*key_classes, queries, op, "key_classes", "queries");
+  }
+  Tensor lse = torch::stable::new_empty(queries, {queries.size(0)}, real_dtype(queries));
+  Tensor largest = torch::stable::new_empty(queries, {queries.size(0)}, real_dtype(queries));
+  Tensor other = torch::stable::new_empty(queries, {queries.size(0)}, real_dtype(queries));
+  dispatch(queries, op, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    NtXentForwardArgs<T> args = forward_args<T>(queries, keys, excluded, temperature, false, lse, largest);
+    args.classes = read<int32_t>(classes);
+    args.key_classes = key_classes.has_value() ? read<int32_t>(*key_classes) : nullptr;
+    args.largest_other = static_cast<NtXentReal<T>*>(other.mutable_data_ptr());
+    run(args, queries);
+  });
+  return {lse, largest, other};
+}
+
+SSLFAST_OP(nt_xent_classes_forward,
+           "nt_xent_classes_forward(Tensor queries, Tensor? keys, Tensor excluded, Tensor classes, "
+           "Tensor? key_classes, float temperature) -> (Tensor, Tensor, Tensor)")
+#endif
 
 template <class T>
 void backward(const Tensor& grad_lse, const Tensor& queries, const std::optional<Tensor>& keys, const Tensor& excluded,

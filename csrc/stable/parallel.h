@@ -11,4 +11,7 @@ inline void parallel_for(int64_t count, int64_t grain, const Body& body) {
   if (count > 0) torch::stable::parallel_for(0, count, grain, body);
 }
 
+// Threads that parallel_for divides its ranges among.
+inline int64_t thread_count() { return torch::stable::get_num_threads(); }
+
 }  // namespace sslfast

@@ -30,7 +30,7 @@ def evaluate_knn(
         subset: (n,) int64 positions of the training images that serve as neighbours.
         neighbours: k; the whole subset when it is smaller.
         temperature: of the votes.
-        tile_bytes: size of the tile of similarities that is in memory at a time; it does not change the result.
+        tile_bytes: largest tile of similarities that a GPU has in memory at a time; it does not change the result.
 
     Raises:
         UserError: k, the temperature or the tile is not positive.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sslfast.errors import UserError
 from sslfast.ops.checks import at_least_float32, check_embeddings
 
 
@@ -34,7 +35,12 @@ class NegativeCosineSimilarity(nn.Module):
             Scalar in [-1, 1], float32 (float64 for float64 vectors).
 
         Raises:
-            UserError: tensors that differ in shape, dtype or device, or are empty.
+            UserError: tensors that differ in shape, dtype or device, are empty, or have no dimension `dim`.
         """
         check_embeddings("NegativeCosineSimilarity", {"x0": x0, "x1": x1}, dimensions=None)
+        if not -x0.dim() <= self.dim < x0.dim():
+            raise UserError(
+                f"NegativeCosineSimilarity: vectors of shape {tuple(x0.shape)} have no dimension {self.dim}; build the "
+                "loss with the dim that their components lie in, -1 for the last"
+            )
         return -functional.cosine_similarity(at_least_float32(x0), at_least_float32(x1), self.dim, self.eps).mean()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, overload
+
 import torch
 from torch import Tensor, nn
 
@@ -10,7 +12,8 @@ from sslfast.losses.distributed import gather_rows
 from sslfast.losses.inputs import check_gather, check_labels
 from sslfast.losses.negatives import own_columns
 from sslfast.ops.checks import check_embeddings, check_temperature, tempered
-from sslfast.ops.nt_xent import negatives_logsumexp, unit_rows
+from sslfast.ops.nt_xent import ContrastMetrics, negatives_logsumexp, similarity_rounding, unit_rows
+from sslfast.ops.nt_xent_classes import logsumexp_and_largest_by_class
 
 
 class SupConLoss(nn.Module):
@@ -43,15 +46,28 @@ class SupConLoss(nn.Module):
         self.temperature = temperature
         self.gather_distributed = gather_distributed
 
-    def forward(self, embeddings: Tensor, labels: Tensor | None = None) -> Tensor:
+    @overload
+    def forward(self, embeddings: Tensor, labels: Tensor | None = ..., metrics: Literal[False] = ...) -> Tensor: ...
+
+    @overload
+    def forward(
+        self, embeddings: Tensor, labels: Tensor | None = ..., *, metrics: bool
+    ) -> Tensor | tuple[Tensor, ContrastMetrics]: ...
+
+    def forward(
+        self, embeddings: Tensor, labels: Tensor | None = None, metrics: bool = False
+    ) -> Tensor | tuple[Tensor, ContrastMetrics]:
         """The loss of one batch.
 
         Args:
             embeddings: (N, d), or (B, V, d) for V views of B images; float32, float64, float16 or bfloat16.
             labels: (N,) or (B,) whole numbers; None, for views only, makes every image a class of its own.
+            metrics: also return how well the contrastive task is solved by this rank's embeddings. Accuracy is the
+                share of those with a positive whose most similar other is one; similarities are the mean over all
+                pairs of an embedding and a positive, or a negative. NaN where there is no such embedding or pair.
 
         Returns:
-            Scalar, float32 (float64 for float64 embeddings).
+            Scalar, float32 (float64 for float64 embeddings); and `ContrastMetrics` where asked for.
 
         Raises:
             UserError: embeddings or labels of another shape or type.
@@ -71,17 +87,35 @@ class SupConLoss(nn.Module):
         if self.gather_distributed:
             keys, all_labels = gather_rows(unit), gather_rows(labels)
         excluded = own_columns(unit, self.gather_distributed)
-        others = negatives_logsumexp(unit, None if keys is unit else keys, excluded[:, None], temperature)
         _, all_classes, sizes = all_labels.unique(return_inverse=True, return_counts=True)
         classes = all_classes[excluded]
+        given = None if keys is unit else keys
+        if metrics:
+            given_classes = None if given is None else all_classes.int()
+            others, largest, largest_other = logsumexp_and_largest_by_class(
+                unit, given, excluded[:, None], classes.int(), given_classes, temperature
+            )
+        else:
+            others = negatives_logsumexp(unit, given, excluded[:, None], temperature)
         # 1 / |P(i)|, by class.
         weights = torch.where(sizes > 1, 1 / (sizes - 1).clamp_min(1).to(unit.dtype), 0)
         sums = class_sums(unit, classes, len(sizes))
-        all_sums = sums if keys is unit else class_sums(keys, all_classes, len(sizes))
+        all_sums = sums if given is None else class_sums(keys, all_classes, len(sizes))
         # Of all similarities within a class, those of a row to itself are no positives.
-        positives = ((sums * all_sums).sum(1) * weights).sum() - (unit.square().sum(1) * weights[classes]).sum()
-        others = torch.where(sizes[classes] > 1, others, 0)
-        return (others.sum() - positives / temperature) / len(unit)
+        within, own = (sums * all_sums).sum(1), unit.square().sum(1)
+        positives = (within * weights).sum() - (own * weights[classes]).sum()
+        attracted = sizes[classes] > 1
+        loss = (torch.where(attracted, others, 0).sum() - positives / temperature) / len(unit)
+        if not metrics:
+            return loss
+        with torch.no_grad():
+            solved = (largest > largest_other + similarity_rounding(unit)).to(unit.dtype)[attracted].mean()
+            positive_pairs = (sizes[classes] - 1).sum()
+            negative_pairs = len(unit) * len(keys) - sizes[classes].sum()
+            between = (unit.sum(0) * keys.sum(0)).sum() - within.sum()
+            positive = torch.where(positive_pairs > 0, (within.sum() - own.sum()) / positive_pairs, torch.nan)
+            negative = torch.where(negative_pairs > 0, between / negative_pairs, torch.nan)
+        return loss, ContrastMetrics(solved, positive, negative)
 
 
 def class_sums(rows: Tensor, classes: Tensor, count: int) -> Tensor:

@@ -61,4 +61,5 @@ class SupCon(Method):
         # Every image of unknown class becomes a class of its own.
         classes = torch.where(views.label < 0, -1 - views.index, views.label)
         projections = self.projector(self.backbone(torch.cat(views.tensors)))
-        return {"loss": self.loss(torch.stack(projections.chunk(2), dim=1), classes)}
+        loss, metrics = self.loss(torch.stack(projections.chunk(2), dim=1), classes, metrics=True)
+        return {"loss": loss, **metrics._asdict()}

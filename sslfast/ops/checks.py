@@ -34,7 +34,7 @@ def check_embeddings(
             raise UserError(f"{user}: {name} must be a float tensor, got {tensor.dtype}; convert it with .float()")
         if tensor.numel() == 0:
             raise UserError(f"{user}: {name} is empty, shape {tuple(tensor.shape)}; give at least one row")
-        if tensor.shape[1:] != reference.shape[1:] or (same_rows and len(tensor) != len(reference)):
+        if tensor.shape[1:] != reference.shape[1:] or (same_rows and tensor.shape[:1] != reference.shape[:1]):
             rule = "shape: row b belongs to image b in both" if same_rows else "shape from the second dimension on"
             raise UserError(
                 f"{user}: {first} {tuple(reference.shape)} and {name} {tuple(tensor.shape)} must have the same {rule}"

@@ -143,13 +143,29 @@ def negatives_logsumexp_and_largest(
 def _forward(
     queries: Tensor, keys: Tensor | None, excluded: Tensor, temperature: float, largest: bool
 ) -> tuple[Tensor, Tensor]:
-    if queries.is_cuda and queries.dtype == torch.float32 and torch.is_autocast_enabled("cuda"):
-        dtype = torch.get_autocast_dtype("cuda")
-        queries, keys = queries.to(dtype), None if keys is None else keys.to(dtype)
+    dtype = _factor_dtype(queries)
+    queries, keys = queries.to(dtype), None if keys is None else keys.to(dtype)
     keys = None if keys is None else keys.contiguous()
     return torch.ops.sslfast.nt_xent_forward(
         queries.contiguous(), keys, excluded.contiguous(), temperature, largest, _allows_tf32()
     )
+
+
+def _factor_dtype(queries: Tensor) -> torch.dtype:
+    """What the rows of a similarity are rounded to before they are multiplied."""
+    if queries.is_cuda and queries.dtype == torch.float32 and torch.is_autocast_enabled("cuda"):
+        return torch.get_autocast_dtype("cuda")
+    return queries.dtype
+
+
+def similarity_rounding(queries: Tensor) -> float:
+    """Largest difference that rounding makes between similarities of equal pairs of rows of length 1."""
+    dtype = _factor_dtype(queries)
+    if dtype in (torch.float16, torch.bfloat16):
+        return torch.finfo(dtype).eps  # twice half a unit in the last place: of either factor
+    if dtype == torch.float32 and queries.is_cuda and _allows_tf32():
+        return 2.0**-10
+    return 16 * torch.finfo(dtype).eps
 
 
 @torch.compiler.assume_constant_result
@@ -185,8 +201,7 @@ def negatives_and_metrics(
     negatives, largest = negatives_logsumexp_and_largest(queries, keys, excluded, temperature)
     with torch.no_grad():
         keys = queries if keys is None else keys
-        rounding = 16 * torch.finfo(queries.dtype).eps
-        accuracy = (positives > largest + rounding).to(queries.dtype).mean()
+        accuracy = (positives > largest + similarity_rounding(queries)).to(queries.dtype).mean()
         # The sum over all pairs is a product of two sums; what is excluded is taken out again.
         total = (queries.sum(0) * keys.sum(0)).sum()
         pairs = len(queries) * torch.full_like(total, len(keys))
@@ -235,7 +250,8 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> 
     ctx.save_for_backward(queries, keys, excluded, lse)
 
 
-def _backward(ctx: Any, grad_lse: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+def nt_xent_backward(ctx: Any, grad_lse: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
+    """The gradient of a log-sum-exp by the first two of the six arguments that it was made from."""
     queries, keys, excluded, lse = ctx.saved_tensors
     keys_gradient = keys is not None and ctx.needs_input_grad[1]
     grad_queries, grad_keys = torch.ops.sslfast.nt_xent_backward(
@@ -244,4 +260,4 @@ def _backward(ctx: Any, grad_lse: Tensor, _: Tensor | None) -> tuple[Tensor | No
     return grad_queries, grad_keys if keys_gradient else None, None, None, None, None
 
 
-torch.library.register_autograd("sslfast::nt_xent_forward", _backward, setup_context=_setup)
+torch.library.register_autograd("sslfast::nt_xent_forward", nt_xent_backward, setup_context=_setup)

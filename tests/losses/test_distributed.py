@@ -65,7 +65,9 @@ def like_one_process(gather, labels):
 
 def with_metrics(gather, temperature):
     """Losses with their metrics by name, which together equal one process."""
+    supcon = losses.SupConLoss(temperature, gather)
     return {
+        "SupConLoss": lambda out0, out1, metrics: supcon(torch.stack([out0, out1], 1), metrics=metrics),
         "NTXentLoss": losses.NTXentLoss(temperature, gather_distributed=gather),
         "DCLLoss": losses.DCLLoss(temperature, gather_distributed=gather),
         "InfoNCELoss": losses.InfoNCELoss(temperature, gather),

@@ -82,6 +82,51 @@ def test_of_given_negatives():
     assert_metrics(module(a, b, metrics=True)[1], wanted)
 
 
+def of_classes(z, labels):
+    """Accuracy over embeddings with a positive, and the mean similarity of pairs of one label and of two."""
+    unit = functional.normalize(z.double(), dim=1)
+    similarities, same = unit @ unit.T, labels[:, None] == labels
+    positive = same & ~torch.eye(len(z), dtype=torch.bool)
+    nearest = similarities.masked_fill(~positive, -torch.inf).amax(1)
+    solved = nearest > similarities.masked_fill(same, -torch.inf).amax(1)
+    return [solved[positive.any(1)].double().mean(), similarities[positive].mean(), similarities[~same].mean()]
+
+
+@pytest.mark.parametrize("temperature", [0.02, 0.5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_of_classes(dtype, temperature):
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(12, 6, generator=generator)
+    labels = torch.randint(12, (300,), generator=generator) * 5 - 7
+    labels[:3] = torch.tensor([100, 101, 102])  # alone in their classes
+    z = centres[labels % 12] + torch.randn(300, 6, generator=generator)
+    wanted = of_classes(z, labels)
+    assert 0.2 < wanted[0] < 0.9
+    module = losses.SupConLoss(temperature)
+    loss, metrics = module(z.to(dtype), labels, metrics=True)
+    assert_metrics(metrics, wanted)
+    assert metrics.accuracy.dtype == dtype and torch.equal(loss, module(z.to(dtype), labels))
+    alone = value_and_gradients(lambda z: module(z, labels), z)
+    assert all(map(torch.equal, alone, value_and_gradients(lambda z: module(z, labels, metrics=True)[0], z)))
+
+
+def test_of_views_with_classes():
+    a, b, _ = related()
+    labels = torch.arange(40) % 7
+    _, metrics = losses.SupConLoss()(torch.stack([a, b], 1), labels, metrics=True)
+    assert_metrics(metrics, of_classes(torch.cat([a, b]), labels.repeat(2)))
+    _, metrics = losses.SupConLoss()(torch.stack([a, b], 1), metrics=True)
+    assert_metrics(metrics, of_views(a, b))
+
+
+def test_classes_without_pairs():
+    z = embeddings(1, 6)[0]
+    accuracy, positive, negative = losses.SupConLoss()(z, torch.arange(6), metrics=True)[1]
+    assert accuracy.isnan() and positive.isnan() and negative.isfinite()
+    accuracy, positive, negative = losses.SupConLoss()(z, torch.zeros(6).long(), metrics=True)[1]
+    assert accuracy == 1 and positive.isfinite() and negative.isnan()
+
+
 def test_the_gradient_is_the_same():
     a, b, _ = related()
     with_metrics = value_and_gradients(lambda a, b: nt_xent(a, b, 0.1, metrics=True)[0], a, b)
@@ -93,6 +138,7 @@ def test_collapsed_embeddings_solve_nothing():
         z = torch.randn(1, depth).expand(50, depth)
         metrics = nt_xent(z, z, metrics=True)[1]
         assert metrics.accuracy == 0
+        assert losses.SupConLoss()(z, torch.arange(50) % 5, metrics=True)[1].accuracy == 0
         torch.testing.assert_close(torch.stack(metrics[1:]), torch.ones(2))
 
 

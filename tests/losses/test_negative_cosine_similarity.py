@@ -57,3 +57,14 @@ def test_low_precision(dtype):
 def test_bad_input(x1, message):
     with pytest.raises(UserError, match=message):
         NegativeCosineSimilarity()(torch.ones(3, 4), x1)
+
+
+@pytest.mark.parametrize(("shape", "dim"), [((4,), 1), ((3, 4), 2), ((3, 4), -3)])
+def test_no_such_dimension(shape, dim):
+    with pytest.raises(UserError, match=f"no dimension {dim}"):
+        NegativeCosineSimilarity(dim)(torch.ones(shape), torch.ones(shape))
+
+
+def test_scalars():
+    with pytest.raises(UserError, match="no dimension 1"):
+        NegativeCosineSimilarity()(torch.ones(()), torch.ones(()))

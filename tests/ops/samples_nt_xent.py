@@ -3,7 +3,12 @@
 import torch
 from contract import Contract, Sample
 
-from sslfast.ops.reference.nt_xent import negatives_logsumexp, negatives_logsumexp_and_largest, unit_rows
+from sslfast.ops.reference.nt_xent import (
+    logsumexp_and_largest_by_class,
+    negatives_logsumexp,
+    negatives_logsumexp_and_largest,
+    unit_rows,
+)
 
 
 def inputs(rows, columns, depth, temperature, dtype, generator):
@@ -59,6 +64,20 @@ def backward_samples():
     return out
 
 
+def classes_samples():
+    """Every sample of the forward pass with five classes, of which one has no queries."""
+    generator = torch.Generator().manual_seed(2)
+    out = []
+    for sample in forward_samples():
+        queries, keys, excluded, temperature, *_ = sample.args
+        classes = torch.randint(4, (len(queries),), generator=generator, dtype=torch.int32)
+        key_classes = None
+        if keys is not None:
+            key_classes = torch.randint(5, (len(keys),), generator=generator, dtype=torch.int32)
+        out.append(Sample(sample.name, (queries, keys, excluded, classes, key_classes, temperature)))
+    return out
+
+
 def wide(queries, keys):
     """Low precision as float32."""
     if queries.dtype in (torch.float32, torch.float64):
@@ -70,6 +89,11 @@ def forward_reference(queries, keys, excluded, temperature, largest, tf32):
     keys = None if keys is None else keys.double()
     lse, similarity = negatives_logsumexp_and_largest(queries.double(), keys, excluded, temperature)
     return lse, similarity if largest else similarity[:0]
+
+
+def classes_reference(queries, keys, excluded, classes, key_classes, temperature):
+    keys = None if keys is None else keys.double()
+    return logsumexp_and_largest_by_class(queries.double(), keys, excluded, classes, key_classes, temperature)
 
 
 def backward_reference(grad_lse, queries, keys, excluded, lse, temperature, keys_gradient, tf32):
@@ -85,3 +109,4 @@ def backward_reference(grad_lse, queries, keys, excluded, lse, temperature, keys
 
 FORWARD = Contract("nt_xent_forward", forward_reference, forward_samples, atol=2e-5, device_atol=2e-5)
 BACKWARD = Contract("nt_xent_backward", backward_reference, backward_samples, atol=1e-4, device_atol=1e-4)
+CLASSES = Contract("nt_xent_classes_forward", classes_reference, classes_samples, atol=2e-5)

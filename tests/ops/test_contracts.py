@@ -8,7 +8,7 @@ from pathlib import Path
 import contract
 import pytest
 
-CASES = list(contract.cases())
+CASES = list(contract.cases(cpu=True))
 BY_ID = {name: (op, sample) for name, op, sample in CASES}
 
 
@@ -17,14 +17,14 @@ def test_values(case):
     contract.check_values(*BY_ID[case])
 
 
-@pytest.mark.parametrize("name", contract.CONTRACTS)
+@pytest.mark.parametrize("name", contract.CONTRACTS | contract.CPU_CONTRACTS)
 def test_registration(name):
     op = contract.load(name)
     for sample in op.samples()[:2]:
         contract.check_registration(op, sample)
 
 
-@pytest.mark.parametrize("name", contract.CONTRACTS)
+@pytest.mark.parametrize("name", contract.CONTRACTS | contract.CPU_CONTRACTS)
 def test_compile(name):
     op = contract.load(name)
     contract.check_compile(op, op.samples()[0])
@@ -46,7 +46,9 @@ def test_every_instruction_set(isa):
     """The instruction set is chosen once a process, so each runs the samples in a process of its own."""
     if isa not in supported_instruction_sets():
         pytest.skip(f"this processor has no {isa}")
-    code = "import contract\nfor _, op, sample in contract.cases(): contract.check_values(op, sample)\nprint('ok')"
+    code = (
+        "import contract\nfor _, op, sample in contract.cases(cpu=True): contract.check_values(op, sample)\nprint('ok')"
+    )
     path = os.pathsep.join(p for p in sys.path if p)
     environment = {**os.environ, "SSLFAST_CPU_ISA": isa, "PYTHONPATH": path}
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)

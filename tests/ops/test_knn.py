@@ -1,11 +1,15 @@
 """knn and kmeans_assign against the whole matrix, sorted; their ties, memory and limits."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
+from torch.nn import functional
 
 from sslfast.errors import UserError
 from sslfast.ops import kmeans_assign, knn
-from sslfast.ops.knn import first_largest
+from sslfast.ops.knn import by_products, first_largest
 from sslfast.ops.reference import knn as reference
 
 TILES = [60, 300, 4000, 1 << 24]
@@ -21,35 +25,89 @@ def whole_numbers(count, depth=3, seed=0):
     return torch.randint(-2, 3, (count, depth), generator=generator).float()
 
 
-@pytest.mark.parametrize("tile_bytes", TILES)
+def by_products_in(tile_bytes):
+    return lambda queries, keys, k: by_products(queries, keys, None, k, tile_bytes)
+
+
+# The CPU's kernel, and what other devices do.
+SEARCHES = {"kernel": knn, **{f"products in {tile_bytes} bytes": by_products_in(tile_bytes) for tile_bytes in TILES}}
+
+
+@pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES)
 @pytest.mark.parametrize("k", [1, 2, 9, 50])
 @pytest.mark.parametrize("count", [50, 333])
-def test_equals_all_pairs(k, count, tile_bytes):
+def test_equals_all_pairs(k, count, search):
     queries, keys = rows(23), rows(count, seed=1)
-    similarities, positions = knn(queries, keys, k, tile_bytes)
+    similarities, positions = search(queries, keys, k)
     wanted, where = reference.knn(queries, keys, k)
     assert torch.equal(positions, where)
     torch.testing.assert_close(similarities, wanted, rtol=1e-12, atol=1e-12)
 
 
-def test_more_queries_than_a_tile_has_rows():
+@pytest.mark.parametrize("search", [knn, by_products_in(1 << 24)])
+def test_more_queries_than_a_tile_has_rows(search):
     queries, keys = rows(2500, 4), rows(31, 4, seed=1)
-    similarities, positions = knn(queries, keys, 3)
+    similarities, positions = search(queries, keys, 3)
     wanted, where = reference.knn(queries, keys, 3)
     assert torch.equal(positions, where)
     torch.testing.assert_close(similarities, wanted, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("tile_bytes", TILES)
+def test_products_and_bias(tile_bytes):
+    queries, keys, bias = rows(23), rows(333, seed=1), rows(333, 1, seed=2).flatten()
+    similarities, positions = by_products(queries, keys, bias, 9, tile_bytes)
+    wanted, where = reference.knn(queries, keys, 9, bias)
+    assert torch.equal(positions, where)
+    torch.testing.assert_close(similarities, wanted, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES)
 @pytest.mark.parametrize("k", [1, 2, 9, 60])
-def test_of_equal_keys_the_first_ones(k, tile_bytes):
+def test_of_equal_keys_the_first_ones(k, search):
     queries, keys = whole_numbers(40), whole_numbers(200, seed=1)
     values = queries @ keys.T
     assert values[0].unique().numel() < 20
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
-        similarities, positions = knn(queries.to(dtype), keys.to(dtype), k, tile_bytes)
+        similarities, positions = search(queries.to(dtype), keys.to(dtype), k)
         wanted, where = reference.knn(queries, keys, k)
         assert torch.equal(positions, where) and torch.equal(similarities.float(), wanted)
+
+
+@pytest.mark.parametrize("k", [1, 20, 200])
+def test_long_search_in_float32(k):
+    """Candidates are cut many times, and sums are rounded as in a product of the whole matrix."""
+    queries, keys = (functional.normalize(rows(count, 300), dim=1).float() for count in (70, 6000))
+    similarities, positions = knn(queries, keys, k)
+    exact = queries.double() @ keys.double().T
+    rounding = 300 * torch.finfo(torch.float32).eps
+    torch.testing.assert_close(similarities.double(), exact.topk(k, dim=1).values, rtol=0, atol=rounding)
+    torch.testing.assert_close(similarities.double(), exact.gather(1, positions), rtol=0, atol=rounding)
+    assert (similarities.diff(dim=1) <= 0).all()
+    assert all(row.unique().numel() == k for row in positions)
+
+
+@pytest.mark.parametrize("k", [1, 30])
+def test_same_bits_with_any_number_of_threads(k):
+    """With few queries the threads share the keys, so that equal keys come from several threads."""
+    queries, keys = rows(70, 33, dtype=torch.float32), rows(3000, 33, seed=1, dtype=torch.float32).repeat(3, 1)
+    threads = torch.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2, 5, 8):
+            torch.set_num_threads(count)
+            results.append(knn(queries, keys, k))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(map(torch.equal, results[0], reference_of_repeated(queries, keys, k)))
+    assert all(all(map(torch.equal, result, results[0])) for result in results[1:])
+
+
+def reference_of_repeated(queries, keys, k):
+    """`knn` of 3000 keys that are repeated twice: each neighbour stands three times, at its three positions."""
+    similarities, positions = knn(queries, keys[:3000], k)
+    positions = positions[:, :, None] + torch.tensor([0, 3000, 6000])
+    return similarities.repeat_interleave(3, dim=1)[:, :k], positions.flatten(1)[:, :k]
 
 
 def test_first_largest_is_in_order_of_columns():
@@ -59,12 +117,30 @@ def test_first_largest_is_in_order_of_columns():
     assert first_largest(values, 6).tolist() == [[0, 1, 2, 3, 4, 5]] * 3
 
 
-def test_nan_counts_as_the_largest():
-    values = torch.tensor([[1.0, torch.nan, 3, 3], [3, 3, 3, 3]])
-    found = first_largest(values, 2).tolist()
-    assert 1 in found[0] and found[1] == [0, 1]
-    similarities, positions = knn(torch.ones(1, 1), torch.tensor([[2.0], [torch.nan], [3.0]]), 2)
-    assert positions.tolist() == [[1, 2]] and similarities[0, 0].isnan() and similarities[0, 1] == 3
+def test_first_largest_takes_the_first_nan():
+    values = torch.tensor([[1.0, torch.nan, 3, 3], [3, 3, 3, 3], [2, torch.nan, torch.nan, torch.nan]])
+    assert first_largest(values, 2).tolist() == [[1, 2], [0, 1], [1, 2]]
+
+
+@pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES)
+@pytest.mark.parametrize("k", [1, 2, 5, 12])
+def test_numbers_that_are_not_finite(k, search):
+    """NaN before infinity, equal ones by their position; -0 equals 0."""
+    keys = torch.tensor([0.0, -torch.inf, 3, torch.nan, -0.0, torch.inf, 2, -torch.nan, -torch.inf, torch.nan, 3, -1])
+    order = [3, 7, 9, 5, 2, 10, 6, 0, 4, 11, 1, 8]
+    queries = torch.tensor([[1.0], [torch.nan]])
+    similarities, positions = search(queries, keys[:, None], k)
+    assert positions.tolist() == [order[:k], list(range(k))]
+    torch.testing.assert_close(similarities[0], keys[order[:k]], rtol=0, atol=0, equal_nan=True)
+    assert similarities[1].isnan().all()
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_more_nan_than_there_is_room_for(k):
+    keys = rows(5000, 1, dtype=torch.float32)
+    keys[100:] = torch.nan
+    assert knn(torch.ones(1, 1), keys, k)[1].tolist() == [list(range(100, 100 + k))]
+    assert knn(torch.full((1, 1), torch.nan), keys, k)[1].tolist() == [list(range(k))]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -90,17 +166,41 @@ def test_the_tile_bounds_every_matrix(monkeypatch):
         return largest(tensor, *args, **options)
 
     monkeypatch.setattr(torch.Tensor, "topk", watched)
-    knn(rows(2500, 4, dtype=torch.float32), rows(3000, 4, dtype=torch.float32), 5, tile_bytes=1 << 18)
+    by_products(rows(2500, 4, dtype=torch.float32), rows(3000, 4, dtype=torch.float32), None, 5, tile_bytes=1 << 18)
     assert max(sizes) <= 1 << 18
     assert len(sizes) >= 2 * 2500 * 3000 * 4 // (1 << 18)  # a tile is searched, then merged with the best so far
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
+def test_memory_of_a_large_search():
+    """The matrix of 3000 queries and 100000 keys would be 1.2 GB; the result is 3.6 MB."""
+    code = """if True:
+        import torch
+        from pathlib import Path
+        from sslfast.ops import knn
+
+        def kilobytes(field):
+            lines = Path("/proc/self/status").read_text().splitlines()
+            return next(int(line.split()[1]) for line in lines if line.startswith(field))
+
+        torch.set_num_threads(2)
+        queries, keys = torch.randn(3000, 16), torch.randn(100000, 16)
+        knn(queries[:100], keys[:100], 10)
+        Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+        before = kilobytes("VmRSS")
+        knn(queries, keys, 100)
+        print(kilobytes("VmHWM") - before)
+    """
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert 3000 < int(result.stdout) <= 32 * 1024
+
+
 @pytest.mark.parametrize("metric", ["euclidean", "dot"])
-@pytest.mark.parametrize("tile_bytes", TILES)
 @pytest.mark.parametrize("clusters", [1, 2, 40])
-def test_assignment_equals_all_pairs(metric, tile_bytes, clusters):
+def test_assignment_equals_all_pairs(metric, clusters):
     points, centroids = rows(120), rows(clusters, seed=1)
-    assignment, value = kmeans_assign(points, centroids, metric, tile_bytes)
+    assignment, value = kmeans_assign(points, centroids, metric)
     wanted, values = reference.kmeans_assign(points, centroids, metric)
     assert torch.equal(assignment, wanted)
     torch.testing.assert_close(value, values, rtol=1e-12, atol=1e-12)
@@ -129,6 +229,23 @@ def test_a_point_on_its_centroid_has_distance_zero():
     assignment, distances = kmeans_assign(centroids, centroids)
     assert assignment.tolist() == [0, 1, 2, 3, 4] and distances.count_nonzero() == 0
     assert distances.dtype == torch.float32
+
+
+def test_more_points_than_are_taken_at_a_time():
+    points, centroids = whole_numbers(10_000), whole_numbers(30, seed=1)
+    assignment, distances = kmeans_assign(points.half(), centroids.half())
+    _, values = reference.kmeans_assign(points, centroids)
+    assert torch.equal(distances, values)
+    assert torch.equal((points - centroids[assignment]).square().sum(1), values)
+
+
+def test_a_point_that_is_not_a_number():
+    points = whole_numbers(5)
+    points[3, 1] = torch.nan
+    assignment, distances = kmeans_assign(points, whole_numbers(4, seed=1))
+    _, values = reference.kmeans_assign(points, whole_numbers(4, seed=1))
+    assert assignment[3] == 0 and distances[3].isnan()
+    torch.testing.assert_close(distances, values, rtol=0, atol=1e-6, equal_nan=True)
 
 
 def test_steps_of_kmeans_find_the_clusters():
@@ -168,3 +285,35 @@ def test_bad_options():
         kmeans_assign(torch.ones(2, 3), torch.ones(4, 3), "cosine")
     with pytest.raises(UserError, match="centroids is empty"):
         kmeans_assign(torch.ones(2, 3), torch.ones(0, 3))
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_a_centroid_that_is_not_finite(bad):
+    centroids = torch.ones(4, 3)
+    centroids[2, 1] = bad
+    with pytest.raises(UserError, match="centroid 2 is not finite"):
+        kmeans_assign(torch.ones(2, 3), centroids)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"queries": torch.ones(3, 4).int()}, "float32, float64, float16 or bfloat16"),
+        ({"queries": torch.ones(3, 4).half()}, "keys must be float16"),
+        ({"queries": torch.ones(12)}, "shape"),
+        ({"queries": torch.ones(0, 4)}, "empty"),
+        ({"queries": torch.ones(4, 3).T}, "contiguous"),
+        ({"keys": torch.ones(5, 3)}, "shape"),
+        ({"keys": torch.ones(4, 5).T}, "contiguous"),
+        ({"keys": torch.ones(0, 4)}, "k is 2 and there are 0 keys"),
+        ({"bias": torch.ones(4)}, "shape"),
+        ({"bias": torch.ones(5).double()}, "float32"),
+        ({"bias": torch.ones(10)[::2]}, "contiguous"),
+        ({"k": 0}, "k is 0"),
+        ({"k": 6}, "there are 5 keys"),
+    ],
+)
+def test_bad_input_to_the_kernel(change, message):
+    arguments = {"queries": torch.ones(3, 4), "keys": torch.ones(5, 4), "bias": None, "k": 2} | change
+    with pytest.raises(RuntimeError, match=message):
+        torch.ops.sslfast.knn(**arguments)

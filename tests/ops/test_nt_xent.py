@@ -13,7 +13,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sslfast.errors import UserError
 from sslfast.ops import nt_xent
-from sslfast.ops.nt_xent import negatives_logsumexp, negatives_logsumexp_and_largest, unit_rows
+from sslfast.ops.nt_xent import (
+    negatives_logsumexp,
+    negatives_logsumexp_and_largest,
+    similarity_rounding,
+    unit_rows,
+)
 from sslfast.ops.reference import nt_xent as reference
 
 
@@ -204,6 +209,33 @@ def test_autocast_on_a_gpu_multiplies_in_its_dtype(dtype):
     wide = torch.float32
     assert seen[:4] == [(dtype, None), (wide, None), (dtype, dtype), (wide, wide)]
     assert seen[4:] == 2 * [(wide, None)] + 2 * [(wide, wide)]
+
+
+def test_rounding_of_similarities():
+    """As coarse as what is multiplied; tried without a GPU, as above."""
+    eps = {dtype: torch.finfo(dtype).eps for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)}
+    with FakeTensorMode():
+        for device in ("cuda", "cpu"):
+            rows = torch.empty(6, 4, device=device)
+            assert similarity_rounding(rows) == 16 * eps[torch.float32]
+            assert similarity_rounding(rows.double()) == 16 * eps[torch.float64]
+            assert similarity_rounding(rows.half()) == eps[torch.float16]
+            with autocast(device, torch.bfloat16):
+                assert similarity_rounding(rows) == (eps[torch.bfloat16] if device == "cuda" else 16 * eps[rows.dtype])
+            before = torch.backends.cuda.matmul.fp32_precision
+            torch.backends.cuda.matmul.fp32_precision = "tf32"
+            try:
+                assert similarity_rounding(rows) == (2.0**-10 if device == "cuda" else 16 * eps[rows.dtype])
+            finally:
+                torch.backends.cuda.matmul.fp32_precision = before
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_rounding_bounds_what_low_precision_does(dtype):
+    """Equal rows, multiplied as they are rounded, are no farther apart from 1 than that."""
+    rows = unit_rows(torch.randn(2000, 128, generator=torch.Generator().manual_seed(0))).to(dtype)
+    error = (rows.double().square().sum(1) - 1).abs().max().item()
+    assert torch.finfo(dtype).eps / 20 < error < similarity_rounding(rows)
 
 
 def test_tf32_changes_nothing_on_the_cpu():

@@ -4,6 +4,7 @@
 #include "csrc/ops/nt_xent.h"
 
 #include "csrc/ops/cpu/nt_xent_tile.h"
+#include "csrc/ops/cpu/nt_xent_totals.h"
 #include "csrc/stable/isa.h"
 
 namespace sslfast {
@@ -43,86 +44,12 @@ struct Exclusions {
 
 // --- forward ---------------------------------------------------------------------------------------------------------
 
-// What forward keeps of the rows or columns of a block; null members are not wanted.
-template <class T>
-struct Totals {
-  NtXentSum<T>* sums;
-  T* largest;
-
-  Totals at(int64_t i) const {
-    return {sums == nullptr ? nullptr : sums + i, largest == nullptr ? nullptr : largest + i};
-  }
-};
-
-// Raises the largest similarities of a tile's rows and columns; those that do not count are -inf.
-template <class T>
-void raise_largest(const T (&tile)[tile_rows][tile_columns<T>], T* rows, T* columns) {
-  for (int r = 0; r < tile_rows && rows != nullptr; ++r) {
-    T highest = rows[r];
-#pragma omp simd reduction(max : highest)
-    for (int c = 0; c < tile_columns<T>; ++c) highest = tile[r][c] > highest ? tile[r][c] : highest;
-    rows[r] = highest;
-  }
-  for (int r = 0; r < tile_rows && columns != nullptr; ++r) {
-#pragma omp simd
-    for (int c = 0; c < tile_columns<T>; ++c) columns[c] = tile[r][c] > columns[c] ? tile[r][c] : columns[c];
-  }
-}
-
-// Adds exp(logit - shift) of one tile of similarities to the sums of its rows, and of its columns where `column_sums`
-// are given. The constant shift is the scale: logits of similarities up to 1.
-template <class T>
-void add_shifted(T (&tile)[tile_rows][tile_columns<T>], T scale, NtXentSum<T>* row_sums, NtXentSum<T>* column_sums) {
-  T columns[tile_columns<T>] = {};
-  for (int r = 0; r < tile_rows; ++r) {
-    T* const row = tile[r];
-#pragma omp simd
-    for (int c = 0; c < tile_columns<T>; ++c) row[c] = nt_xent_exp(row[c] * scale - scale);
-    T total = 0;
-#pragma omp simd reduction(+ : total)
-    for (int c = 0; c < tile_columns<T>; ++c) total += row[c];
-    row_sums[r].sum += total;
-#pragma omp simd
-    for (int c = 0; c < tile_columns<T>; ++c) columns[c] += row[c];
-  }
-  if (column_sums == nullptr) return;
-  for (int c = 0; c < tile_columns<T>; ++c) column_sums[c].sum += columns[c];
-}
-
-// The same relative to running maxima, which grow as larger logits come by.
-template <class T>
-void raise(NtXentSum<T>& sum, T maximum) {
-  if (!(maximum > sum.maximum)) return;
-  sum.sum *= nt_xent_exp(sum.maximum - maximum);
-  sum.maximum = maximum;
-}
-
-template <class T>
-void add_running(T (&logits)[tile_rows][tile_columns<T>], NtXentSum<T>* row_sums, NtXentSum<T>* column_sums) {
-  for (int r = 0; r < tile_rows; ++r) {
-    T maximum = logits[r][0];
-    for (int c = 1; c < tile_columns<T>; ++c) maximum = logits[r][c] > maximum ? logits[r][c] : maximum;
-    raise(row_sums[r], maximum);
-    const T shift = row_sums[r].maximum;
-    T total = 0;
-#pragma omp simd reduction(+ : total)
-    for (int c = 0; c < tile_columns<T>; ++c) total += nt_xent_exp(logits[r][c] - shift);
-    row_sums[r].sum += total;
-  }
-  if (column_sums == nullptr) return;
-  for (int c = 0; c < tile_columns<T>; ++c) {
-    T maximum = logits[0][c];
-    for (int r = 1; r < tile_rows; ++r) maximum = logits[r][c] > maximum ? logits[r][c] : maximum;
-    raise(column_sums[c], maximum);
-    for (int r = 0; r < tile_rows; ++r) column_sums[c].sum += nt_xent_exp(logits[r][c] - column_sums[c].maximum);
-  }
-}
-
 // Totals over one block of queries and keys: of row i at i - rows.begin, of column j at j - columns.begin. Both have
 // room for a tile more than the block.
 template <class T>
 void forward_block(const Operand<T>& queries, const Operand<T>& keys, const Exclusions& excluded, double temperature,
-                   Range rows, Range columns, Totals<T> row_totals, Totals<T> column_totals) {
+                   Range rows, Range columns, Classes classes, Classes key_classes, Totals<T> row_totals,
+                   Totals<T> column_totals) {
   const bool constant = nt_xent_constant_shift(temperature);
   const T scale = static_cast<T>(1 / temperature);
   const T nothing = -static_cast<T>(INFINITY);
@@ -138,6 +65,9 @@ void forward_block(const Operand<T>& queries, const Operand<T>& keys, const Excl
       }
       const Totals<T> band = row_totals.at(i - rows.begin);
       if (band.largest != nullptr) raise_largest<T>(tile, band.largest, panel.largest);
+      if (band.largest_other != nullptr) {
+        raise_largest_other<T>(tile, classes, i, key_classes, j, band.largest_other, panel.largest_other);
+      }
       if (constant) {
         add_shifted<T>(tile, scale, band.sums, panel.sums);
         continue;
@@ -166,7 +96,11 @@ void forward(const NtXentForwardArgs<T>& args) {
   const int64_t edge = block_rows(args.rows) + tile_columns<T> + tile_rows;
   const Scratch<NtXentSum<T>> partial(row_blocks * column_blocks * edge);
   const Scratch<T> partial_largest(args.largest == nullptr ? 0 : row_blocks * column_blocks * edge);
-  const Totals<T> all{partial.data(), args.largest == nullptr ? nullptr : partial_largest.data()};
+  const Scratch<T> partial_other(args.largest_other == nullptr ? 0 : row_blocks * column_blocks * edge);
+  const Totals<T> all{partial.data(), args.largest == nullptr ? nullptr : partial_largest.data(),
+                      args.largest_other == nullptr ? nullptr : partial_other.data()};
+  const Classes classes{args.classes, args.rows};
+  const Classes key_classes = symmetric ? classes : Classes{args.key_classes, args.columns};
   const auto totals = [&](int64_t row_block, int64_t column_block) {
     return all.at((row_block * column_blocks + column_block) * edge);
   };
@@ -174,6 +108,9 @@ void forward(const NtXentForwardArgs<T>& args) {
     for (int64_t i = 0; i < edge && cleared.sums != nullptr; ++i) cleared.sums[i] = {start, 0};
     for (int64_t i = 0; i < edge && cleared.largest != nullptr; ++i) {
       cleared.largest[i] = -static_cast<T>(INFINITY);
+    }
+    for (int64_t i = 0; i < edge && cleared.largest_other != nullptr; ++i) {
+      cleared.largest_other[i] = -static_cast<T>(INFINITY);
     }
   };
 
@@ -185,11 +122,11 @@ void forward(const NtXentForwardArgs<T>& args) {
       const bool mirrored = symmetric && row_block != column_block;
       if (mirrored && (row_block < column_block) == ((row_block + column_block) % 2 == 1)) continue;
       const Totals<T> row_totals = totals(row_block, column_block);
-      const Totals<T> column_totals = mirrored ? totals(column_block, row_block) : Totals<T>{nullptr, nullptr};
+      const Totals<T> column_totals = mirrored ? totals(column_block, row_block) : Totals<T>{};
       clear(row_totals);
       clear(column_totals);
       forward_block(queries, keys, excluded, args.temperature, block(row_block, args.rows),
-                    block(column_block, args.columns), row_totals, column_totals);
+                    block(column_block, args.columns), classes, key_classes, row_totals, column_totals);
     }
   });
 
@@ -199,13 +136,16 @@ void forward(const NtXentForwardArgs<T>& args) {
       const int64_t place = i % block_rows(args.rows);
       NtXentSum<T> total{start, 0};
       T largest = -static_cast<T>(INFINITY);
+      T largest_other = -static_cast<T>(INFINITY);
       for (int64_t b = 0; b < column_blocks; ++b) {
         const Totals<T> part = totals(row_block, b).at(place);
         total = nt_xent_merge(total, *part.sums);
         if (part.largest != nullptr && *part.largest > largest) largest = *part.largest;
+        if (part.largest_other != nullptr && *part.largest_other > largest_other) largest_other = *part.largest_other;
       }
       args.lse[i] = nt_xent_value(total);
       if (args.largest != nullptr) args.largest[i] = largest;
+      if (args.largest_other != nullptr) args.largest_other[i] = largest_other;
     }
   });
 }
@@ -354,7 +294,8 @@ void forward_widened(const NtXentForwardArgs<T>& args) {
   convert(args.queries, args.rows * args.depth, queries.data());
   if (args.keys != nullptr) convert(args.keys, args.columns * args.depth, keys.data());
   forward<float>({queries.data(), args.keys == nullptr ? nullptr : keys.data(), args.excluded, args.lse, args.largest,
-                  args.rows, args.columns, args.depth, args.exclusions, args.temperature, args.tf32});
+                  args.rows, args.columns, args.depth, args.exclusions, args.temperature, args.tf32, args.classes,
+                  args.key_classes, args.largest_other});
 }
 
 template <class T>

@@ -5,9 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 
-def knn(queries: Tensor, keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Same arguments and results as `sslfast.ops.knn`, in the queries' own dtype."""
-    similarities, positions = (queries @ keys.T).sort(dim=1, descending=True, stable=True)
+def knn(queries: Tensor, keys: Tensor, k: int, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Same arguments and results as `sslfast.ops.knn`, in the queries' own dtype; bias (M,) is added to products."""
+    products = queries @ keys.T
+    similarities, positions = (products if bias is None else products + bias).sort(dim=1, descending=True, stable=True)
     return similarities[:, :k], positions[:, :k]
 
 

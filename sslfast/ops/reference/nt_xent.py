@@ -29,6 +29,21 @@ def negatives_logsumexp_and_largest(
     return (similarities / temperature).logsumexp(1), similarities.detach().amax(1)
 
 
+def logsumexp_and_largest_by_class(
+    queries: Tensor,
+    keys: Tensor | None,
+    excluded: Tensor,
+    classes: Tensor,
+    key_classes: Tensor | None,
+    temperature: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Same arguments and results as `sslfast.ops.nt_xent_classes.logsumexp_and_largest_by_class`."""
+    similarities = negative_similarities(queries, keys, excluded)
+    same = classes[:, None] == (classes if key_classes is None else key_classes)
+    largest = similarities.detach()
+    return (similarities / temperature).logsumexp(1), largest.amax(1), largest.masked_fill(same, -torch.inf).amax(1)
+
+
 def negative_similarities(queries: Tensor, keys: Tensor | None, excluded: Tensor) -> Tensor:
     """(N, M) similarities of queries (N, d) and keys (M, d), -inf for excluded columns."""
     keys = queries if keys is None else keys
