@@ -13,9 +13,8 @@
 #include "csrc/ops/cpu/augment_color.h"
 #include "csrc/ops/cpu/augment_resize.h"
 #include "csrc/ops/cpu/augment_store.h"
-#include "csrc/ops/cpu/huge_pages.h"
+#include "csrc/stable/helpers.h"
 #include "csrc/stable/isa.h"
-#include "csrc/stable/parallel.h"
 
 namespace sslfast {
 namespace {
@@ -111,10 +110,9 @@ void check_images(const AugmentArgs& args) {
 template <class T>
 void make_views(const AugmentArgs& args) {
   const int64_t values = static_cast<int64_t>(args.height) * args.width * args.channels;
-  prefer_huge_pages(args.out, args.count * values * static_cast<int64_t>(sizeof(T)));
   const int64_t few = larger<int64_t>(1, 65536 / values);
   std::atomic<int64_t> next{0};
-  parallel_for(args.count, few, [&](int64_t, int64_t) {
+  share_out((args.count + few - 1) / few, [&] {
     Workspace work(args);
     for (int64_t begin; (begin = next.fetch_add(few)) < args.count;) {
       for (int64_t b = begin; b < smaller(begin + few, args.count); ++b) make_view<T>(args, b, work);
