@@ -42,7 +42,7 @@ inline void blur_row(const float* in, int width, int radius, BlurWork& work, flo
   weighted_sum(work.shifted.data(), work.weights.data(), 2 * radius + 1, out, width);
 }
 
-// Calls prepare(rows of the view) before they are read, and take(blurred rows, number of their first pixel).
+// Calls prepare(first row, last row + 1) before rows of the view are read, and take(blurred rows, number of their first pixel).
 template <class Prepare, class Take>
 void blur(const Planes& view, const AugmentParams& params, int radius, BlurWork& work, const Prepare& prepare,
           const Take& take) {
@@ -60,7 +60,7 @@ void blur(const Planes& view, const AugmentParams& params, int radius, BlurWork&
   for_each_strip(view, [&](int begin, int end) {
     while (ready < smaller(height, end + radius)) {
       const int until = smaller(height, ready + rows);
-      prepare(view.rows(ready, until));
+      prepare(ready, until);
       for (int c = 0; c < channels; ++c) {
         for (int y = ready; y < until; ++y) {
           blur_row(view.row(c, y), width, radius, work, ring + c * ring_stride + y % slots * row_stride);
