@@ -142,8 +142,9 @@ int64_t sum_block(const T* const* rows, const float* weights, int taps, float* o
 // out[i] = sum of weight[k] * rows[k][i].
 template <class T>
 void weighted_sum(const T* const* rows, const float* weights, int taps, float* out, int64_t n) {
-  // Seven sums hide the latency of each other, and 224 values are a multiple of seven registers.
-  int64_t i = sum_block<7>(rows, weights, taps, out, 0, n);
+  // Many sums hide the latency of each other, and 224 values are a multiple of seven registers.
+  int64_t i = sum_block<14>(rows, weights, taps, out, 0, n);
+  i = sum_block<7>(rows, weights, taps, out, i, n);
   i = sum_block<3>(rows, weights, taps, out, i, n);
   for (i = sum_block<1>(rows, weights, taps, out, i, n); i < n; ++i) {
     float sum = 0.0f;
