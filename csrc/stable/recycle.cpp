@@ -17,12 +17,12 @@ namespace {
 
 constexpr int64_t huge_page_bytes = int64_t{2} << 20;
 constexpr int64_t most_kept_bytes = int64_t{512} << 20;
-constexpr int64_t patience = 16;  // so many results later, memory that none of them wanted is given up
+constexpr int64_t patience = 64;  // so many takings later, memory that none of them wanted is given up
 
 struct Block {
   void* data;
   int64_t bytes;
-  int64_t since;  // number of the last result that was made when it was returned
+  int64_t since;  // number of the last taking when it was returned
 };
 
 class Shelf {
@@ -32,12 +32,12 @@ class Shelf {
     void* found = nullptr;
     {
       const std::lock_guard<std::mutex> lock(mutex_);
-      ++results_;
+      ++takings_;
       // From the end: what was returned last is the likeliest to be in a cache.
       for (size_t i = blocks_.size(); i-- > 0 && found == nullptr;) {
         if (blocks_[i].bytes == bytes) found = remove(i).data;
       }
-      while (!blocks_.empty() && blocks_.front().since + patience < results_) given_up.push_back(remove(0));
+      while (!blocks_.empty() && blocks_.front().since + patience < takings_) given_up.push_back(remove(0));
     }
     for (const Block& block : given_up) std::free(block.data);
     return found;
@@ -47,7 +47,7 @@ class Shelf {
     std::vector<Block> given_up;
     {
       const std::lock_guard<std::mutex> lock(mutex_);
-      blocks_.push_back({data, bytes, results_});
+      blocks_.push_back({data, bytes, takings_});
       kept_bytes_ += bytes;
       while (kept_bytes_ > most_kept_bytes) given_up.push_back(remove(0));
     }
@@ -64,7 +64,7 @@ class Shelf {
 
   std::mutex mutex_;
   std::vector<Block> blocks_;  // the longest kept first
-  int64_t kept_bytes_ = 0, results_ = 0;
+  int64_t kept_bytes_ = 0, takings_ = 0;
 };
 
 // Never destroyed: results may outlive it. In a forked process its lock might be held by a thread that is not there.

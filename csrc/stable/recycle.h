@@ -1,8 +1,8 @@
-// Results of ops, on a CPU in memory that earlier results have left.
+// Memory that is used again: for results on a CPU, and for what their making takes.
 //
 // A fresh result of tens of megabytes comes from the kernel zeroed page by page, which costs a fifth of the views that
 // it is to hold. So the memory of large results is kept when their storage dies, and the next result of the same size
-// gets it. What no result has wanted for a while goes back to the system.
+// gets it. What has not been wanted for a while goes back to the system.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>

@@ -41,8 +41,8 @@ inline void pad_row(const float* in, int width, int radius, float* out) {
   }
 }
 
-// Rows [begin, end) of a channel, blurred along themselves, to its ring. All are padded before the first is read: values
-// that have just been written in other pieces than they are read in would have to be waited for.
+// Rows [begin, end) of a channel, blurred along themselves, to its ring. All are padded before the first is read:
+// values that have just been written in other pieces than they are read in would have to be waited for.
 inline void blur_along_rows(const Planes& view, int c, int begin, int end, int radius, BlurWork& work, float* ring,
                             int slots, int64_t row_stride) {
   const int taps = 2 * radius + 1;
@@ -55,7 +55,8 @@ inline void blur_along_rows(const Planes& view, int c, int begin, int end, int r
   }
 }
 
-// Calls prepare(first row, last row + 1) before rows of the view are read, and take(blurred rows, number of their first pixel).
+// Calls prepare(first row, last row + 1) before rows of the view are read, and take(blurred rows, number of their first
+// pixel).
 template <class Prepare, class Take>
 void blur(const Planes& view, const AugmentParams& params, int radius, BlurWork& work, const Prepare& prepare,
           const Take& take) {

@@ -3,10 +3,12 @@
 //   bytes -> resize -> colours before contrast -> planes                 (contrast needs the mean of the whole view)
 //   planes -> other colours -> blur -> solarize, noise, normalise -> result
 //
-// A view without contrast and rotation needs one sweep only. Rotation and sobel need whole planes before them, and write
-// them to a second set.
-#include <atomic>
+// A view without contrast and rotation needs one sweep only. Rotation and sobel need whole planes before them, and
+// write them to a second set.
+#include <algorithm>
+#include <numeric>
 #include <utility>
+#include <vector>
 
 #include "csrc/ops/augment.h"
 #include "csrc/ops/common/augment_math.h"
@@ -116,17 +118,24 @@ void check_images(const AugmentArgs& args) {
   }
 }
 
+// The views in the order of their images in the storage, so that all views of an image find it in the caches.
+std::vector<int64_t> image_order(const AugmentArgs& args) {
+  std::vector<int64_t> order(args.count);
+  std::iota(order.begin(), order.end(), int64_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return args.offsets[a] < args.offsets[b]; });
+  return order;
+}
+
 // Images take different times (half of them are blurred, say), so each thread takes the next few that are left.
 template <class T>
 void make_views(const AugmentArgs& args) {
   const int64_t values = static_cast<int64_t>(args.height) * args.width * args.channels;
-  const int64_t few = larger<int64_t>(1, 65536 / values);
-  std::atomic<int64_t> next{0};
-  share_out((args.count + few - 1) / few, [&] {
+  const std::vector<int64_t> order = image_order(args);
+  Pieces views(args.count, larger<int64_t>(1, 65536 / values));
+  share_out(views.number(), [&] {
     Workspace work(args);
-    for (int64_t begin; (begin = next.fetch_add(few)) < args.count;) {
-      for (int64_t b = begin; b < smaller(begin + few, args.count); ++b) make_view<T>(args, b, work);
-    }
+    views.for_each([&](int64_t i) { make_view<T>(args, order[i], work); });
+    end_of_stream();
   });
 }
 

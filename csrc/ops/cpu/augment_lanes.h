@@ -3,12 +3,14 @@
 
 #include <cstdint>
 #include <cstring>
-#include <memory>
 #include <new>
+#include <utility>
 
-#if defined(__AVX2__)
+#if defined(__x86_64__)
 #include <immintrin.h>
 #endif
+
+#include "csrc/stable/recycle.h"
 
 namespace sslfast {
 namespace {
@@ -94,25 +96,53 @@ inline int64_t whole_cache_lines(int64_t floats) {
   return (floats + cache_line_floats - 1) / cache_line_floats * cache_line_floats;
 }
 
-// Memory that starts on a cache line, grows when it must and is reused otherwise. Growing forgets what it held.
+// Memory that starts on a cache line, grows when it must and is reused otherwise. Growing forgets what it held. Much
+// memory outlives the work, so that its pages need not be made anew for every batch.
 template <class T>
 class Scratch {
  public:
+  Scratch() = default;
+  Scratch(Scratch&& other) noexcept { swap(other); }
+  Scratch& operator=(Scratch&& other) noexcept {
+    swap(other);
+    return *this;
+  }
+  ~Scratch() { release(); }
+
+  T* data() { return data_; }
+
   T* get(int64_t count) {
     if (count > count_) {
-      data_.reset(static_cast<T*>(::operator new[](static_cast<size_t>(count) * sizeof(T), alignment)));
+      release();
+      count_ = 0;
+      const int64_t bytes = count * static_cast<int64_t>(sizeof(T));
+      data_ =
+          static_cast<T*>(bytes < much ? ::operator new[](static_cast<size_t>(bytes), alignment) : take_memory(bytes));
       count_ = count;
     }
-    return data_.get();
+    return data_;
   }
-  T* data() { return data_.get(); }
 
  private:
   static constexpr std::align_val_t alignment{64};
-  struct Delete {
-    void operator()(T* data) const { ::operator delete[](data, alignment); }
-  };
-  std::unique_ptr<T[], Delete> data_;
+  static constexpr int64_t much = 256 << 10;
+
+  void swap(Scratch& other) {
+    std::swap(data_, other.data_);
+    std::swap(count_, other.count_);
+  }
+
+  void release() {
+    const int64_t bytes = count_ * static_cast<int64_t>(sizeof(T));
+    if (bytes < much) {
+      ::operator delete[](data_, alignment);
+    } else {
+      return_memory(data_, bytes);
+    }
+    data_ = nullptr;
+  }
+
+  T* data_ = nullptr;
   int64_t count_ = 0;
 };
 

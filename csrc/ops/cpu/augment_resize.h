@@ -163,8 +163,8 @@ class Resize {
         view_(view),
         work_(work),
         fetched_(params_.vflip != 0.0f ? crop_.height : 0) {
-    fill_columns(resize_axis(crop_.width, view.width, axis_.bicubic), view.width, view.channels,
-                 params_.hflip != 0.0f, work.columns);
+    fill_columns(resize_axis(crop_.width, view.width, axis_.bicubic), view.width, view.channels, params_.hflip != 0.0f,
+                 work.columns);
     work.rows.resize(static_cast<size_t>(2.0f * axis_.support) + 2);
     work.weights.resize(work.rows.size());
   }
@@ -200,8 +200,8 @@ class Resize {
     }
   }
 
-  // Asks for the source rows that the rows after this one will read: the processor cannot guess where the rows of a crop
-  // begin.
+  // Asks for the source rows that the rows after this one will read: the processor cannot guess where the rows of a
+  // crop begin.
   void fetch_ahead(const ResizeWindow& window) const {
     const int ahead = 2 + static_cast<int>(2.0f * axis_.scale);
     const bool upwards = params_.vflip != 0.0f;
