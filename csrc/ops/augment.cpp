@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "csrc/stable/op.h"
+#include "csrc/stable/recycle.h"
 
 namespace sslfast {
 namespace {
@@ -45,9 +46,7 @@ Tensor augment(const Tensor& storage, const Tensor& offsets, const Tensor& sizes
   AugmentArgs args{};
   args.channels = static_cast<int>(channels);
   set_normalisation(args, mean, std);
-  Tensor out = torch::stable::empty(
-      {count, channels, height, width}, dtype, std::nullopt, storage.device(), std::nullopt,
-      channels_last ? torch::headeronly::MemoryFormat::ChannelsLast : torch::headeronly::MemoryFormat::Contiguous);
+  Tensor out = new_images(count, channels, height, width, dtype, channels_last, storage);
   args.storage = static_cast<const uint8_t*>(storage.const_data_ptr());
   args.offsets = static_cast<const int64_t*>(offsets.const_data_ptr());
   args.sizes = static_cast<const int32_t*>(sizes.const_data_ptr());

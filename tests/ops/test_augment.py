@@ -1,10 +1,16 @@
 """augment beyond its contract: parity with torchvision on drawn parameters, independence of images, bad input."""
 
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ops.samples_augment import SMALL_SIZES, arguments, drawn, ragged
+from ops.test_contracts import supported_instruction_sets
 
 from sslfast import ops
 from sslfast.augment import presets
@@ -145,6 +151,90 @@ def test_thread_count_changes_nothing():
         assert torch.equal(op(args), one)
     finally:
         torch.set_num_threads(threads)
+
+
+def test_many_callers_at_once():
+    """Calls from several threads, each of which wants helpers, neither wait for each other nor mix."""
+    batches = [ragged([(40 + k, 30)] * 200, seed=k) for k in range(4)]
+    calls = [drawn(batch, presets.simclr(16, 1.0)[0]) for batch in batches]
+    expected = [op(args) for args in calls]
+    with ThreadPoolExecutor(4) as callers:
+        for k, got in enumerate(callers.map(lambda k: [op(calls[k]) for _ in range(10)], range(4))):
+            assert all(torch.equal(views, expected[k]) for views in got)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_forked_process():
+    """A process that was forked after views have been made has threads and memory of its own."""
+    args = drawn(ragged([(40, 30)] * 400), presets.simclr(64, 1.0)[0])
+    expected = op(args)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if torch.equal(op(args), expected) and torch.equal(op(args), expected) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def large(value: int, channels_last: bool = False):
+    """A result of some megabytes, whose memory is used again; all of `value` / 255."""
+    batch = ragged([(4, 4)] * 8)
+    batch.storage.fill_(value)
+    return op(drawn(batch, PLAIN.replace(size=300), channels_last=channels_last))
+
+
+def test_memory_is_used_again_when_nobody_holds_it():
+    views = large(255)
+    first = views.data_ptr()
+    part = views[2:3, 1].numpy()  # a view of a view, in another library
+    del views
+    others = [large(0) for _ in range(3)]
+    assert first not in [other.data_ptr() for other in others]
+    assert (part == 1.0).all()
+    del part
+    assert large(51).data_ptr() == first
+    assert all((other == 0.0).all() for other in others)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_memory_format_of_a_large_result(channels_last):
+    views = large(51, channels_last)
+    fake = torch.empty_like(views, memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    assert views.stride() == fake.stride() and views.storage_offset() == 0
+    torch.testing.assert_close(views, torch.full_like(views, 0.2))
+
+
+def check_rounding():
+    """float16 and bfloat16 results are the float32 result as torch rounds it, for every tie of either and much else."""
+    white = ragged([(1, 1)] * 2, 16)
+    white.storage.fill_(255)
+    plain = PLAIN.replace(size=(3, 11))
+    assert (op(drawn(white, plain)) == 1.0).all()
+    for dtype, fraction in ((torch.float16, 10), (torch.bfloat16, 7)):
+        ties = (torch.arange(2**fraction) + 0.5) * 2.0**-fraction + 1.0
+        values = torch.cat([sign * scale * ties for sign in (-1, 1) for scale in (2.0**-3, 1.0, 4.0)])
+        near = torch.cat([values, values.nextafter(torch.tensor(9.0)), values.nextafter(torch.tensor(-9.0))])
+        for some in near.split(16):
+            exact = torch.nn.functional.pad(some, (0, 16 - len(some))).double()
+            spec = plain.replace(mean=tuple((1.0 - exact).tolist()), std=(1.0,) * 16)
+            for channels_last in (False, True):
+                args = drawn(white, spec, channels_last=channels_last)
+                wide, narrow = op(args), op((*args[:10], dtype, channels_last))
+                assert torch.equal(narrow.view(torch.int16), wide.to(dtype).view(torch.int16))
+    batch = ragged([(30, 40)] * 3)
+    for std in (1e-7, 1e-4, 0.22, 1e3, 1e7):  # to infinity, and to what is too small for float16
+        for channels_last in (False, True):
+            args = drawn(batch, PLAIN.replace(size=(31, 17), std=(std,)), channels_last=channels_last)
+            for dtype in (torch.float16, torch.bfloat16):
+                narrow = op((*args[:10], dtype, channels_last))
+                assert torch.equal(narrow.view(torch.int16), op(args).to(dtype).view(torch.int16))
+
+
+@pytest.mark.parametrize("isa", supported_instruction_sets())
+def test_rounding_in_every_instruction_set(isa):
+    code = "from ops.test_augment import check_rounding\ncheck_rounding()\nprint('ok')"
+    path = os.pathsep.join(p for p in sys.path if p)
+    environment = {**os.environ, "SSLFAST_CPU_ISA": isa, "PYTHONPATH": path}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0 and result.stdout.strip() == "ok", result.stderr[-2000:]
 
 
 def test_right_angles_move_pixels_exactly():

@@ -100,6 +100,8 @@ class ColorSteps {
     }
   }
 
+  bool has_contrast() const { return contrast_ != none; }
+
   void before_contrast(const Block& view) {
     if (contrast_ == none) return;
     for_each_piece(view, [&](const Block& block) {

@@ -3,9 +3,12 @@
 //   bytes -> resize -> colours before contrast -> planes                 (contrast needs the mean of the whole view)
 //   planes -> other colours -> blur -> solarize, noise, normalise -> result
 //
-// Rotation and sobel need whole planes before them, and write them to a second set.
-#include <atomic>
+// A view without contrast and rotation needs one sweep only. Rotation and sobel need whole planes before them, and
+// write them to a second set.
+#include <algorithm>
+#include <numeric>
 #include <utility>
+#include <vector>
 
 #include "csrc/ops/augment.h"
 #include "csrc/ops/common/augment_math.h"
@@ -14,9 +17,8 @@
 #include "csrc/ops/cpu/augment_resize.h"
 #include "csrc/ops/cpu/augment_rotation.h"
 #include "csrc/ops/cpu/augment_store.h"
-#include "csrc/ops/cpu/huge_pages.h"
+#include "csrc/stable/helpers.h"
 #include "csrc/stable/isa.h"
-#include "csrc/stable/parallel.h"
 
 namespace sslfast {
 namespace {
@@ -57,14 +59,14 @@ void sobel(Workspace& work) {
   std::swap(work.front, work.back);
 }
 
-// Calls take(finished rows, number of their first pixel).
-template <class Take>
-void color_and_blur(const AugmentParams& params, const ColorSteps& colors, Workspace& work, const Take& take) {
+// Calls prepare(first row, last row + 1) before rows of the view are read, and take(finished rows, number of their
+// first pixel).
+template <class Prepare, class Take>
+void blur_or_not(const AugmentParams& params, Workspace& work, const Prepare& prepare, const Take& take) {
   const Planes view = work.planes(work.front);
-  const auto color = [&](const Block& rows) { colors.the_rest(rows); };
-  if (const int radius = blur_radius(params); radius > 0) return blur(view, params, radius, work.blur, color, take);
+  if (const int radius = blur_radius(params); radius > 0) return blur(view, params, radius, work.blur, prepare, take);
   for_each_strip(view, [&](int begin, int end) {
-    color(view.rows(begin, end));
+    prepare(begin, end);
     take(view.rows(begin, end), static_cast<int64_t>(begin) * view.width);
   });
 }
@@ -73,23 +75,32 @@ template <class T>
 void make_view(const AugmentArgs& args, int64_t b, Workspace& work) {
   const AugmentParams& params = args.params[b];
   const Planes view = work.planes(work.front);
-  const bool rotation = has_rotation(params);
   ColorSteps colors(params, view.pixels());
-  resize(args, b, view, work.resize, [&](int begin, int end) {
-    if (!rotation) colors.before_contrast(view.rows(begin, end));
-  });
+  const Resize resize(args, b, view, work.resize);
+  const bool rotation = has_rotation(params), one_sweep = !rotation && !colors.has_contrast();
+  if (!one_sweep) {
+    for_each_strip(view, [&](int begin, int end) {
+      resize(begin, end);
+      if (!rotation) colors.before_contrast(view.rows(begin, end));
+    });
+  }
   if (rotation) {
     rotate(params, view, work.planes(work.back));
     std::swap(work.front, work.back);
     const Planes rotated = work.planes(work.front);
     for_each_strip(rotated, [&](int begin, int end) { colors.before_contrast(rotated.rows(begin, end)); });
   }
+  const Planes front = work.planes(work.front);
+  const auto prepare = [&](int begin, int end) {
+    if (one_sweep) resize(begin, end);
+    colors.the_rest(front.rows(begin, end));
+  };
   const ViewStore<T> store(args, b);
   if (params.sobel == 0.0f) {
-    color_and_blur(params, colors, work, [&](const Block& rows, int64_t first) { store(rows, first); });
+    blur_or_not(params, work, prepare, [&](const Block& rows, int64_t first) { store(rows, first); });
   } else {
     const Planes whole = work.planes(work.back);
-    color_and_blur(params, colors, work, [&](const Block& rows, int64_t first) { copy(rows, whole, first); });
+    blur_or_not(params, work, prepare, [&](const Block& rows, int64_t first) { copy(rows, whole, first); });
     std::swap(work.front, work.back);
     sobel(work);
     store(work.planes(work.front).rows(0, args.height), 0);
@@ -107,18 +118,24 @@ void check_images(const AugmentArgs& args) {
   }
 }
 
+// The views in the order of their images in the storage, so that all views of an image find it in the caches.
+std::vector<int64_t> image_order(const AugmentArgs& args) {
+  std::vector<int64_t> order(args.count);
+  std::iota(order.begin(), order.end(), int64_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return args.offsets[a] < args.offsets[b]; });
+  return order;
+}
+
 // Images take different times (half of them are blurred, say), so each thread takes the next few that are left.
 template <class T>
 void make_views(const AugmentArgs& args) {
   const int64_t values = static_cast<int64_t>(args.height) * args.width * args.channels;
-  prefer_huge_pages(args.out, args.count * values * static_cast<int64_t>(sizeof(T)));
-  const int64_t few = larger<int64_t>(1, 65536 / values);
-  std::atomic<int64_t> next{0};
-  parallel_for(args.count, few, [&](int64_t, int64_t) {
+  const std::vector<int64_t> order = image_order(args);
+  Pieces views(args.count, larger<int64_t>(1, 65536 / values));
+  share_out(views.number(), [&] {
     Workspace work(args);
-    for (int64_t begin; (begin = next.fetch_add(few)) < args.count;) {
-      for (int64_t b = begin; b < smaller(begin + few, args.count); ++b) make_view<T>(args, b, work);
-    }
+    views.for_each([&](int64_t i) { make_view<T>(args, order[i], work); });
+    end_of_stream();
   });
 }
 

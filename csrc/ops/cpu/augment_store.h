@@ -3,11 +3,12 @@
 #pragma once
 
 #include <cstring>
+#include <type_traits>
 
 #include "csrc/ops/augment.h"
 #include "csrc/ops/cpu/augment_noise.h"
+#include "csrc/ops/cpu/augment_pack.h"
 #include "csrc/ops/cpu/augment_planes.h"
-#include "csrc/ops/cpu/convert.h"
 
 namespace sslfast {
 namespace {
@@ -17,6 +18,9 @@ inline void copy(const Block& block, const Planes& planes, int64_t first) {
     std::memcpy(planes.channel(c) + first, block.channel(c), sizeof(float) * static_cast<size_t>(block.n));
   }
 }
+
+// From this size on, a result would push everything else out of the caches and then itself.
+constexpr uint64_t least_streamed_bytes = uint64_t{16} << 20;
 
 template <class T>
 class ViewStore {
@@ -28,6 +32,7 @@ class ViewStore {
         spoiled_(is_spoiled(params_)),
         threshold_(spoiled_ ? never : params_.solarize_threshold),
         pixels_(static_cast<uint32_t>(args.height) * static_cast<uint32_t>(args.width)),
+        streams_(args.count * args.channels * pixels_ * sizeof(T) >= least_streamed_bytes),
         view_(static_cast<T*>(args.out) + b * args.channels * static_cast<int64_t>(pixels_)) {}
 
   // A block of which `first` is the number of its first pixel in the view. What it holds may change.
@@ -56,34 +61,51 @@ class ViewStore {
  private:
   static constexpr float never = 2.0f;  // no value is as large
 
+  // What is moved about: gcc does not vectorise moves of _Float16.
+  typedef std::conditional_t<sizeof(T) == 4, uint32_t, uint16_t> Bits __attribute__((may_alias));
+
   T* at(int c, int64_t pixel) const { return view_ + c * args_.stride_channel + pixel * args_.stride_pixel; }
 
   T normal(float value, int c) const {
     return convert<T>((solarize(value, threshold_) - args_.mean[c]) * args_.inverse_std[c]);
   }
 
+  // Solarize and normalisation of n values of channel c.
+  template <bool stream>
+  void normalise(const float* __restrict in, int c, int64_t n, T* __restrict out) const {
+    const float threshold = threshold_, mean = args_.mean[c], inverse_std = args_.inverse_std[c];
+    int64_t i = 0;
+    for (; i + lanes <= n; i += lanes) {
+      const Lanes value = load_lanes(in + i);
+      const Lanes normal = ((value >= threshold ? 1.0f - value : value) - mean) * inverse_std;
+      stream ? stream_lanes(out + i, normal) : store_lanes(out + i, normal);
+    }
+    for (; i < n; ++i) out[i] = convert<T>((solarize(in[i], threshold) - mean) * inverse_std);
+  }
+
   void planar(const Block& block, int64_t first) const {
     for (int c = 0; c < block.channels; ++c) {
-      const float* __restrict in = block.channel(c);
-      T* __restrict out = at(c, first);
-      const float threshold = threshold_, mean = args_.mean[c], inverse_std = args_.inverse_std[c];
-#pragma omp simd
-      for (int64_t i = 0; i < block.n; ++i) out[i] = convert<T>((solarize(in[i], threshold) - mean) * inverse_std);
+      T* out = at(c, first);
+      if (streams_ && reinterpret_cast<uintptr_t>(out) % (sizeof(T) * lanes) == 0) {
+        normalise<true>(block.channel(c), c, block.n, out);
+      } else {
+        normalise<false>(block.channel(c), c, block.n, out);
+      }
     }
   }
 
   void interleaved_rgb(const Block& block, int64_t first) const {
-    const float* __restrict r = block.channel(0), * __restrict g = block.channel(1), * __restrict b = block.channel(2);
-    T* __restrict out = at(0, first);
-    const float threshold = threshold_;
-    const float mean[3] = {args_.mean[0], args_.mean[1], args_.mean[2]};
-    const float inverse_std[3] = {args_.inverse_std[0], args_.inverse_std[1], args_.inverse_std[2]};
+    for_each_piece(block, [&](const Block& piece) {
+      Bits values[3][block_pixels];
+      for (int c = 0; c < 3; ++c) normalise<false>(piece.channel(c), c, piece.n, reinterpret_cast<T*>(values[c]));
+      Bits* __restrict out = reinterpret_cast<Bits*>(at(0, first + (piece.data - block.data)));
 #pragma omp simd
-    for (int64_t i = 0; i < block.n; ++i) {
-      out[3 * i] = convert<T>((solarize(r[i], threshold) - mean[0]) * inverse_std[0]);
-      out[3 * i + 1] = convert<T>((solarize(g[i], threshold) - mean[1]) * inverse_std[1]);
-      out[3 * i + 2] = convert<T>((solarize(b[i], threshold) - mean[2]) * inverse_std[2]);
-    }
+      for (int64_t i = 0; i < piece.n; ++i) {
+        out[3 * i] = values[0][i];
+        out[3 * i + 1] = values[1][i];
+        out[3 * i + 2] = values[2][i];
+      }
+    });
   }
 
   void strided(const Block& block, int64_t first) const {
@@ -98,6 +120,7 @@ class ViewStore {
   bool spoiled_;
   float threshold_;  // of what is left to solarize
   uint32_t pixels_;
+  bool streams_;
   T* view_;
 };
 
