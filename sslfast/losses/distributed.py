@@ -31,6 +31,7 @@ class _GatherRows(torch.autograd.Function):
         return torch.cat(gathered)
 
     @staticmethod
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         grad = grad.clone(memory_format=torch.contiguous_format)
         distributed.all_reduce(grad)
@@ -40,7 +41,7 @@ class _GatherRows(torch.autograd.Function):
 def gather_rows(rows: Tensor) -> Tensor:
     """The rows of all ranks, in the ranks' order.
 
-    The gradient of a rank's rows is the sum of the gradients that all ranks' losses send to them. All ranks must call
+    The gradient of a rank's rows is the sum of the gradients that all ranks' losses send to them, once. All ranks must call
     this, and run the backward pass, together.
 
     Args:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
 from sslfast.errors import UserError
 
@@ -68,6 +70,29 @@ def check_temperature(temperature: float | Tensor) -> float:
             f"temperature is {temperature!r}; it must be a number above 0 (at least 1e-8), usually 0.05 to 1"
         )
     return temperature
+
+
+def differentiable_once(backward_op: str) -> None:
+    """Makes what `backward_op` computes refuse to be differentiated again, where autograd would take it as constant."""
+
+    def refuse(ctx: Any, *grads: Tensor) -> NoReturn:
+        raise UserError(
+            f"{backward_op} is itself a gradient and has none: the loss is differentiable once; write the loss in "
+            "plain PyTorch where second derivatives are needed (sslfast.ops.reference has some)"
+        )
+
+    torch.library.register_autograd(backward_op, refuse)
+
+
+def check_reverse_mode(user: str, *tensors: Tensor | None) -> None:
+    """Raises UserError where forward-mode differentiation goes through `tensors`; it would take the op as constant."""
+    if torch.compiler.is_compiling():
+        return
+    if any(tensor is not None and unpack_dual(tensor).tangent is not None for tensor in tensors):
+        raise UserError(
+            f"{user} is differentiable once, in reverse mode: torch.func.jvp and jacfwd do not go through it; "
+            "use backward() or torch.autograd.grad, or write the loss in plain PyTorch (sslfast.ops.reference has some)"
+        )
 
 
 def tempered(rows: Tensor, temperature: float | Tensor, both_sides: bool = False) -> Tensor:
