@@ -15,14 +15,15 @@ __all__ = ["NTXentLoss", "SupConLoss"]
 
 
 class NTXentLoss(nn.Module):
-    """Every pair of equal labels against the negatives of its first embedding, without the N x N matrix.
+    """Every pair of equal labels against the negatives of its first embedding; memory grows with the largest class.
 
     With u the embeddings scaled to length 1, s(i, j) = u_i . u_j / temperature, and n the embeddings of other labels
     than i's,
 
         loss = mean over the pairs (i, p) of -log( exp s(i, p) / (exp s(i, p) + sum over n of exp s(i, n)) )
 
-    The other positives are in no denominator. A batch without pairs, or without negatives, has loss 0.
+    The other positives are in no denominator. A batch without pairs, or without negatives, has loss 0. Beside the
+    embeddings it holds N E numbers, with E the size of the largest class, and no N x N matrix.
 
     Args:
         temperature: above 0; a tensor is learnt, as in `sslfast.losses.NTXentLoss`.

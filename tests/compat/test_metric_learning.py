@@ -4,6 +4,8 @@ import pytest
 import torch
 from losses.common import assert_equal, embeddings, value_and_gradients
 from torch.nn import functional
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sslfast.compat import metric_learning
 from sslfast.compat.groups import positive_similarities
@@ -72,6 +74,33 @@ def test_positive_similarities():
     assert members.tolist() == [[0, 2, 3], [1, -1, -1], [0, 2, 3], [0, 2, 3]]
     assert positive.tolist() == [[False, True, True], [False] * 3, [True, False, True], [True, True, False]]
     assert similarities.tolist() == [[0, 17, 23], [0, 0, 0], [17, 0, 83], [23, 83, 0]]
+
+
+class Largest(TorchDispatchMode):
+    """Elements of the largest tensor that is made."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        for tensor in pytree.tree_leaves(made):
+            if isinstance(tensor, torch.Tensor):
+                self.elements = max(self.elements, tensor.untyped_storage().nbytes() // tensor.element_size())
+        return made
+
+
+@pytest.mark.parametrize("large", [8, 64])
+def test_skewed_classes(large):
+    """One large class, some of every smaller size, and many of one: the same numbers, and nothing beyond N E of them."""
+    sizes = [large, *range(1, 8), *[1] * 100]
+    labels = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)).flip(0)
+    labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))]
+    (z,) = embeddings(1, len(labels), 4)
+    loss = metric_learning.NTXentLoss(0.1)
+    with Largest() as most:
+        ours = value_and_gradients(lambda z: loss(z, labels), z)
+    assert most.elements <= len(labels) * large
+    assert_equal(ours, value_and_gradients(lambda z: plain_nt_xent(z, labels, 0.1), z))
 
 
 @pytest.mark.parametrize(
