@@ -93,7 +93,7 @@ def mocov3_loss_func(query: Tensor, key: Tensor, temperature: float = 0.2) -> Te
     Returns:
         Scalar.
     """
-    return 2 * temperature * _in_all_ranks(query, key.detach(), temperature)
+    return _in_all_ranks(query, key.detach(), temperature) * 2 * temperature
 
 
 def nnclr_loss_func(nn: Tensor, p: Tensor, temperature: float | Tensor = 0.1) -> Tensor:

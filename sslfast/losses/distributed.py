@@ -41,8 +41,8 @@ class _GatherRows(torch.autograd.Function):
 def gather_rows(rows: Tensor) -> Tensor:
     """The rows of all ranks, in the ranks' order.
 
-    The gradient of a rank's rows is the sum of the gradients that all ranks' losses send to them, once. All ranks must call
-    this, and run the backward pass, together.
+    The gradient of a rank's rows is the sum of the gradients that all ranks' losses send to them; it has none itself.
+    All ranks must call this, and run the backward pass, together.
 
     Args:
         rows: (B, ...) any dtype; the same shape and dtype on every rank.

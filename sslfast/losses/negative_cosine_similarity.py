@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sslfast.errors import UserError
+from sslfast.losses.inputs import check_between
 from sslfast.ops.checks import at_least_float32, check_embeddings
 
 
@@ -13,13 +17,19 @@ class NegativeCosineSimilarity(nn.Module):
 
     Args:
         dim: dimension of the vectors.
-        eps: smallest length of a vector; shorter ones are divided by it.
+        eps: smallest length of a vector, 0 or more; shorter ones are divided by it.
+
+    Raises:
+        UserError: a dimension that is no whole number, or an eps below 0.
 
     Source: Chen and He 2021 (SimSiam), equation 1.
     """
 
     def __init__(self, dim: int = 1, eps: float = 1e-8):
         super().__init__()
+        if not isinstance(dim, int):
+            raise UserError(f"NegativeCosineSimilarity: dim is {dim!r}; it must be a whole number")
+        check_between("NegativeCosineSimilarity", 0, math.inf, eps=eps)
         self.dim = dim
         self.eps = eps
 
@@ -34,7 +44,12 @@ class NegativeCosineSimilarity(nn.Module):
             Scalar in [-1, 1], float32 (float64 for float64 vectors).
 
         Raises:
-            UserError: tensors that differ in shape, dtype or device, or are empty.
+            UserError: tensors that differ in shape, dtype or device, are empty, or have no dimension `dim`.
         """
         check_embeddings("NegativeCosineSimilarity", {"x0": x0, "x1": x1}, dimensions=None)
+        if not -x0.dim() <= self.dim < x0.dim():
+            raise UserError(
+                f"NegativeCosineSimilarity: vectors lie along dimension {self.dim} and x0 has shape {tuple(x0.shape)}; "
+                "build it with dim=-1 for vectors along the last dimension"
+            )
         return -functional.cosine_similarity(at_least_float32(x0), at_least_float32(x1), self.dim, self.eps).mean()

@@ -9,7 +9,7 @@ from sslfast.errors import UserError
 from sslfast.losses.distributed import gather_rows
 from sslfast.losses.inputs import check_gather, check_labels
 from sslfast.losses.negatives import own_columns
-from sslfast.ops.checks import check_embeddings, check_temperature, tempered
+from sslfast.ops.checks import check_embeddings, check_temperature, check_tensors, tempered
 from sslfast.ops.nt_xent import negatives_logsumexp, unit_rows
 
 
@@ -56,6 +56,7 @@ class SupConLoss(nn.Module):
         Raises:
             UserError: embeddings or labels of another shape or type.
         """
+        check_tensors("SupConLoss", embeddings=embeddings)
         check_embeddings("SupConLoss", {"embeddings": embeddings}, 3 if embeddings.dim() == 3 else 2)
         if labels is None:
             if embeddings.dim() == 2:

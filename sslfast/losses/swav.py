@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sslfast.errors import UserError
 from sslfast.losses.distributed import gather_rows, sum_over_ranks
-from sslfast.losses.inputs import check_gather, check_positive
+from sslfast.losses.inputs import check_gather, check_positive, check_whole
 from sslfast.ops.checks import at_least_float32, check_embeddings
 
 # Rounds of Sinkhorn-Knopp between two with logarithms. In each a factor grows at most by B K, whatever the scores are:
@@ -45,12 +45,8 @@ class SwaVLoss(nn.Module):
         sinkhorn_gather_distributed: bool = False,
     ):
         super().__init__()
-        check_positive(
-            "SwaVLoss",
-            temperature=temperature,
-            sinkhorn_iterations=sinkhorn_iterations,
-            sinkhorn_epsilon=sinkhorn_epsilon,
-        )
+        check_positive("SwaVLoss", temperature=temperature, sinkhorn_epsilon=sinkhorn_epsilon)
+        check_whole("SwaVLoss", 1, sinkhorn_iterations=sinkhorn_iterations)
         check_gather(sinkhorn_gather_distributed)
         self.temperature = temperature
         self.sinkhorn_iterations = sinkhorn_iterations

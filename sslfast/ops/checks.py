@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Any, NoReturn
 
 import torch
@@ -12,6 +13,15 @@ from torch.autograd.forward_ad import unpack_dual
 from sslfast.errors import UserError
 
 FLOATING = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+def check_tensors(user: str, **values: object) -> None:
+    """Raises UserError unless every value is a tensor."""
+    for name, value in values.items():
+        if not isinstance(value, Tensor):
+            raise UserError(
+                f"{user}: {name} must be a tensor, got {type(value).__name__}; convert it with torch.as_tensor()"
+            )
 
 
 def check_embeddings(
@@ -25,6 +35,7 @@ def check_embeddings(
         dimensions: number of dimensions, the first being the batch; any where None.
         same_rows: whether the batches must be of one size as well.
     """
+    check_tensors(user, **embeddings)
     (first, reference), *_ = embeddings.items()
     for name, tensor in embeddings.items():
         if dimensions is not None and tensor.dim() != dimensions:
@@ -65,7 +76,7 @@ def check_temperature(temperature: float | Tensor) -> float:
                 "give a float, or a float tensor with one element"
             )
         temperature = float(temperature.detach())
-    if not (math.isfinite(temperature) and temperature >= 1e-8):
+    if not (isinstance(temperature, Real) and math.isfinite(temperature) and temperature >= 1e-8):
         raise UserError(
             f"temperature is {temperature!r}; it must be a number above 0 (at least 1e-8), usually 0.05 to 1"
         )

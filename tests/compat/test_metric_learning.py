@@ -91,7 +91,7 @@ class Largest(TorchDispatchMode):
 
 @pytest.mark.parametrize("large", [8, 64])
 def test_skewed_classes(large):
-    """One large class, some of every smaller size, and many of one: the same numbers, and nothing beyond N E of them."""
+    """One large class, some smaller ones, and many of one: the same results, and nothing beyond N E numbers."""
     sizes = [large, *range(1, 8), *[1] * 100]
     labels = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)).flip(0)
     labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))]
@@ -119,3 +119,16 @@ def test_bad_input(name, z, labels, message):
         loss(z, labels)
     with pytest.raises(UserError, match="above 0"):
         getattr(metric_learning, name)(0)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_what_is_not_taken(name):
+    """The library's arguments, where they are not None."""
+    make, (z,), labels = getattr(metric_learning, name), embeddings(1, 10), torch.arange(10) % 3
+    assert make(0.1, reducer=None, distance=None)(z, labels, None, None, None) == make(0.1)(z, labels)
+    with pytest.raises(UserError, match="reducer, distance is not supported"):
+        make(reducer=len, distance=len)
+    with pytest.raises(UserError, match="indices_tuple is not supported"):
+        make()(z, labels, (labels, labels, labels))
+    with pytest.raises(UserError, match="ref_emb, ref_labels is not supported"):
+        make()(z, labels, ref_emb=z, ref_labels=labels)
