@@ -42,6 +42,7 @@ SUITES = {
         "lab": "benchmarks.ops.lab",
         "patch_grid": "benchmarks.ops.patch_grid",
         "knn": "benchmarks.ops.knn",
+        "losses": "benchmarks.ops.losses",
     },
     "data": {"photos": "benchmarks.data.photos"},
     "train": {name: f"benchmarks.train.pretraining:{name}" for name in ("simclr", "moco", "byol", "simsiam")}

@@ -38,7 +38,7 @@ __all__ = [
 
 
 def simclr_loss_func(z: Tensor, indexes: Tensor, temperature: float | Tensor = 0.1) -> Tensor:
-    """SimCLR's loss of any number of views, without the N x N matrix.
+    """SimCLR's loss of any number of views; it holds N E numbers for indexes that occur up to E times, not N x N.
 
     Args:
         z: (N, d) projections of all views, of any length.
@@ -93,7 +93,7 @@ def mocov3_loss_func(query: Tensor, key: Tensor, temperature: float = 0.2) -> Te
     Returns:
         Scalar.
     """
-    return 2 * temperature * _in_all_ranks(query, key.detach(), temperature)
+    return _in_all_ranks(query, key.detach(), temperature) * 2 * temperature
 
 
 def nnclr_loss_func(nn: Tensor, p: Tensor, temperature: float | Tensor = 0.1) -> Tensor:

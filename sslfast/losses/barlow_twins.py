@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sslfast.errors import UserError
 from sslfast.losses.distributed import world_size
-from sslfast.losses.inputs import check_gather
+from sslfast.losses.inputs import check_between, check_gather
 from sslfast.ops.checks import at_least_float32, check_embeddings
 
 
@@ -23,14 +25,18 @@ class BarlowTwinsLoss(nn.Module):
     gradients are shared among ranks as in `NTXentLoss`.
 
     Args:
-        lambda_param: weight of the redundancy reduction.
+        lambda_param: weight of the redundancy reduction, 0 or more.
         gather_distributed: average the cross-correlation over all ranks.
+
+    Raises:
+        UserError: a weight below 0, or none at all.
 
     Source: Zbontar et al. 2021 (Barlow Twins), equation 1.
     """
 
     def __init__(self, lambda_param: float = 5e-3, gather_distributed: bool = False):
         super().__init__()
+        check_between("BarlowTwinsLoss", 0, math.inf, lambda_param=lambda_param)
         check_gather(gather_distributed)
         self.lambda_param = lambda_param
         self.gather_distributed = gather_distributed

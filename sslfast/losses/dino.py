@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sslfast.errors import UserError
 from sslfast.losses.distributed import gather_rows
-from sslfast.losses.inputs import check_positive
+from sslfast.losses.inputs import check_between, check_positive, check_whole
 from sslfast.ops.checks import at_least_float32, check_embeddings
 
 
@@ -26,16 +26,17 @@ class DINOLoss(nn.Module):
         output_dim: length K of the outputs.
         warmup_teacher_temp: teacher temperature in epoch 0; above 0.
         teacher_temp: teacher temperature after the warm-up; above 0.
-        warmup_teacher_temp_epochs: epochs in which the teacher temperature moves linearly from one to the other.
+        warmup_teacher_temp_epochs: 0 or more; in which the teacher temperature moves linearly from one to the
+            other.
         student_temp: above 0.
-        center_momentum: share of the old center that stays.
+        center_momentum: share of the old center that stays, from 0 to 1.
         center_mode: "mean", the only one.
 
     Attributes:
         center: (1, 1, K), part of the state dictionary.
 
     Raises:
-        UserError: a temperature that is not above 0, or another center_mode.
+        UserError: an option out of its range.
 
     Source: Caron et al. 2021 (DINO), equations 1 to 4 and algorithm 1.
     """
@@ -55,11 +56,13 @@ class DINOLoss(nn.Module):
         super().__init__()
         check_positive(
             "DINOLoss",
-            output_dim=output_dim,
             warmup_teacher_temp=warmup_teacher_temp,
             teacher_temp=teacher_temp,
             student_temp=student_temp,
         )
+        check_whole("DINOLoss", 1, output_dim=output_dim)
+        check_whole("DINOLoss", 0, warmup_teacher_temp_epochs=warmup_teacher_temp_epochs)
+        check_between("DINOLoss", 0, 1, center_momentum=center_momentum)
         if center_mode != "mean":
             raise UserError(f"DINOLoss: unknown center_mode {center_mode!r}; valid: 'mean'")
         self.teacher_temp = teacher_temp
@@ -117,14 +120,14 @@ class DINOLoss(nn.Module):
         if teacher_temp is not None:
             check_positive("DINOLoss", teacher_temp=teacher_temp)
             return teacher_temp
+        if epoch is not None:
+            check_whole("DINOLoss", 0, epoch=epoch)
         if epoch is None or epoch >= self.warmup_teacher_temp_epochs:
             return self.teacher_temp
-        if epoch < 0:
-            raise UserError(f"DINOLoss: epoch is {epoch}; epochs count from 0")
         return self.teacher_temp_schedule[epoch].item()
 
     def _check(self, teacher_out: Sequence[Tensor], student_out: Sequence[Tensor]) -> None:
-        if not teacher_out or not student_out or len(teacher_out) + len(student_out) < 3:
+        if len(teacher_out) == 0 or len(student_out) == 0 or len(teacher_out) + len(student_out) < 3:
             raise UserError(
                 f"DINOLoss: {len(teacher_out)} teacher and {len(student_out)} student views hold no two different "
                 "views; give at least one of each, and two to one of them"

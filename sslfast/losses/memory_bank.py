@@ -17,14 +17,15 @@ from sslfast.ops.nt_xent import unit_rows
 class MemoryBankModule(nn.Module):
     """The last embeddings seen, first in first out.
 
-    The bank starts with random unit vectors and is part of the state dictionary, so a resumed run goes on with the same
-    negatives. Where a batch reaches the end of the bank, what does not fit is dropped and writing starts again at the
-    top, as in lightly.
+    The bank starts with random unit vectors. Where a batch reaches the end of the bank, what does not fit is dropped
+    and writing starts again at the top, as in lightly.
 
     Args:
         size: (entries, dim); 0 turns the bank off.
         gather_distributed: store the embeddings of all ranks, so that every rank holds the same bank.
         feature_dim_first: hand the entries out as (dim, entries) instead of (entries, dim).
+        persistent: keep the bank in the state dictionary, so that a resumed run goes on with the same negatives; off,
+            as in lightly, whose state dictionaries and these then have the same keys.
 
     Attributes:
         bank: (entries, dim) float32.
@@ -39,13 +40,19 @@ class MemoryBankModule(nn.Module):
     bank: Tensor
     bank_ptr: Tensor
 
-    def __init__(self, size: int | Sequence[int], gather_distributed: bool = False, feature_dim_first: bool = True):
+    def __init__(
+        self,
+        size: int | Sequence[int],
+        gather_distributed: bool = False,
+        feature_dim_first: bool = True,
+        persistent: bool = False,
+    ):
         super().__init__()
-        self.size = (size,) if isinstance(size, int) else tuple(size)
+        self.size = tuple(size) if isinstance(size, Sequence) and not isinstance(size, str) else (size,)
         self.gather_distributed = gather_distributed
         self.feature_dim_first = feature_dim_first
-        if any(extent < 0 for extent in self.size):
-            raise UserError(f"memory bank size is {size}; its entries must be 0 or more")
+        if any(not isinstance(extent, int) or extent < 0 for extent in self.size):
+            raise UserError(f"memory bank size is {size!r}; its entries must be whole numbers, 0 or more")
         if self.size == (0,):
             return
         if len(self.size) != 2:
@@ -53,8 +60,8 @@ class MemoryBankModule(nn.Module):
                 f"memory bank size is {size}; give (entries, dim), for example ({self.size[0]}, 128) for projections "
                 "of 128 dimensions, or 0 to turn the bank off"
             )
-        self.register_buffer("bank", functional.normalize(torch.randn(self.size), dim=-1))
-        self.register_buffer("bank_ptr", torch.zeros(1, dtype=torch.long))
+        self.register_buffer("bank", functional.normalize(torch.randn(self.size), dim=-1), persistent)
+        self.register_buffer("bank_ptr", torch.zeros(1, dtype=torch.long), persistent)
 
     def forward(
         self, output: Tensor, labels: Tensor | None = None, update: bool = False
@@ -105,6 +112,7 @@ class NNMemoryBankModule(MemoryBankModule):
     Args:
         size: (entries, dim), with at least one entry.
         gather_distributed: store the embeddings of all ranks, so that every rank holds the same bank.
+        persistent: as of `MemoryBankModule`.
 
     Raises:
         UserError: a size that is not (entries, dim), or has no entries.
@@ -112,8 +120,8 @@ class NNMemoryBankModule(MemoryBankModule):
     Source: Dwibedi et al. 2021 (NNCLR), section 3.2, the support set.
     """
 
-    def __init__(self, size: int | Sequence[int], gather_distributed: bool = False):
-        super().__init__(size, gather_distributed, feature_dim_first=False)
+    def __init__(self, size: int | Sequence[int], gather_distributed: bool = False, persistent: bool = False):
+        super().__init__(size, gather_distributed, feature_dim_first=False, persistent=persistent)
         if self.size[0] == 0:
             raise UserError(
                 f"memory bank size is {size}; neighbours need a bank of at least 1 entry, for example 65536"

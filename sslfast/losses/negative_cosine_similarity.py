@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sslfast.errors import UserError
+<<<<<<< HEAD
+=======
+from sslfast.losses.inputs import check_between
+>>>>>>> fixloss
 from sslfast.ops.checks import at_least_float32, check_embeddings
 
 
@@ -14,13 +20,19 @@ class NegativeCosineSimilarity(nn.Module):
 
     Args:
         dim: dimension of the vectors.
-        eps: smallest length of a vector; shorter ones are divided by it.
+        eps: smallest length of a vector, 0 or more; shorter ones are divided by it.
+
+    Raises:
+        UserError: a dimension that is no whole number, or an eps below 0.
 
     Source: Chen and He 2021 (SimSiam), equation 1.
     """
 
     def __init__(self, dim: int = 1, eps: float = 1e-8):
         super().__init__()
+        if not isinstance(dim, int):
+            raise UserError(f"NegativeCosineSimilarity: dim is {dim!r}; it must be a whole number")
+        check_between("NegativeCosineSimilarity", 0, math.inf, eps=eps)
         self.dim = dim
         self.eps = eps
 
@@ -40,7 +52,12 @@ class NegativeCosineSimilarity(nn.Module):
         check_embeddings("NegativeCosineSimilarity", {"x0": x0, "x1": x1}, dimensions=None)
         if not -x0.dim() <= self.dim < x0.dim():
             raise UserError(
+<<<<<<< HEAD
                 f"NegativeCosineSimilarity: vectors of shape {tuple(x0.shape)} have no dimension {self.dim}; build the "
                 "loss with the dim that their components lie in, -1 for the last"
+=======
+                f"NegativeCosineSimilarity: vectors lie along dimension {self.dim} and x0 has shape {tuple(x0.shape)}; "
+                "build it with dim=-1 for vectors along the last dimension"
+>>>>>>> fixloss
             )
         return -functional.cosine_similarity(at_least_float32(x0), at_least_float32(x1), self.dim, self.eps).mean()

@@ -40,6 +40,7 @@ class NTXentLoss(nn.Module):
             loss's own; what is computed anew in every step is assigned, `loss.temperature = 1 / logit_scale.exp()`.
         memory_bank_size: (entries, dim) of the memory bank; 0 for none.
         gather_distributed: contrast with, or store in the bank, the embeddings of all ranks.
+        persistent: keep the memory bank in the state dictionary, as of `MemoryBankModule`; lightly does not.
 
     Raises:
         UserError: a temperature that is not above 0, or a memory bank size that is neither 0 nor (entries, dim).
@@ -52,13 +53,14 @@ class NTXentLoss(nn.Module):
         temperature: float | Tensor = 0.5,
         memory_bank_size: int | Sequence[int] = 0,
         gather_distributed: bool = False,
+        persistent: bool = False,
     ):
         super().__init__()
         check_temperature(temperature)
         check_gather(gather_distributed)
         self.temperature = temperature
         self.gather_distributed = gather_distributed
-        self.memory_bank = MemoryBankModule(memory_bank_size, gather_distributed, feature_dim_first=False)
+        self.memory_bank = MemoryBankModule(memory_bank_size, gather_distributed, False, persistent)
 
     def forward(self, out0: Tensor, out1: Tensor, metrics: bool = False) -> Tensor | tuple[Tensor, ContrastMetrics]:
         """The loss of one batch.

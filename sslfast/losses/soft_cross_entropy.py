@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sslfast.errors import UserError
-from sslfast.ops.checks import FLOATING, at_least_float32
+from sslfast.ops.checks import FLOATING, at_least_float32, check_reverse_mode, differentiable_once
 
 
 class SoftCrossEntropyLoss(nn.Module):
@@ -50,12 +50,14 @@ class SoftCrossEntropyLoss(nn.Module):
             weights: (B, K, h, w) float, 0 or more, with sum 1 over K. They carry no gradient.
 
         Returns:
-            Scalar, float32 (float64 for float64 logits), differentiable by the logits, once.
+            Scalar, float32 (float64 for float64 logits), differentiable by the logits, once and in reverse mode.
 
         Raises:
-            UserError: tensors that differ in shape, dtype or device, or are empty.
+            UserError: tensors that differ in shape, dtype or device, or are empty, or a second or forward-mode
+                derivative.
         """
         self._check(logits, indices, weights)
+        check_reverse_mode("SoftCrossEntropyLoss", logits)
         weights = weights.detach().to(at_least_float32(logits[:0]).dtype)
         if self.class_weights is not None:
             weights = weights * self.class_weights.to(weights.dtype)[indices[:, :1]]
@@ -129,3 +131,4 @@ def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
 
 
 _sparse_cross_entropy.register_autograd(_backward, setup_context=_setup)
+differentiable_once("sslfast::sparse_cross_entropy_backward")

@@ -8,9 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from sslfast.errors import UserError
-from sslfast.losses.distributed import gather_rows
-from sslfast.losses.inputs import check_gather, check_positive
+from sslfast.losses.distributed import gather_rows, sum_over_ranks
+from sslfast.losses.inputs import check_gather, check_positive, check_whole
 from sslfast.ops.checks import at_least_float32, check_embeddings
+
+# Rounds of Sinkhorn-Knopp between two with logarithms. In each a factor grows at most by B K, whatever the scores are:
+# three stay far from the ends of float32, and what exp() flushed to 0 stays too small to be seen.
+ROUNDS = 3
 
 
 class SwaVLoss(nn.Module):
@@ -41,12 +45,8 @@ class SwaVLoss(nn.Module):
         sinkhorn_gather_distributed: bool = False,
     ):
         super().__init__()
-        check_positive(
-            "SwaVLoss",
-            temperature=temperature,
-            sinkhorn_iterations=sinkhorn_iterations,
-            sinkhorn_epsilon=sinkhorn_epsilon,
-        )
+        check_positive("SwaVLoss", temperature=temperature, sinkhorn_epsilon=sinkhorn_epsilon)
+        check_whole("SwaVLoss", 1, sinkhorn_iterations=sinkhorn_iterations)
         check_gather(sinkhorn_gather_distributed)
         self.temperature = temperature
         self.sinkhorn_iterations = sinkhorn_iterations
@@ -110,21 +110,23 @@ def swapped_prediction(codes: Sequence[Tensor], scores: Sequence[Tensor], temper
         scores: one (B, K) a crop.
         temperature: divides the scores; above 0.
     """
-    all_codes = torch.stack(list(codes)).sum(0)
+    all_codes = sum(codes[1:], codes[0])
     loss = all_codes.new_zeros(())
-    for v, crop in enumerate(scores):
-        predicted = torch.log_softmax(at_least_float32(crop) / temperature, dim=1)
-        # Every code but that of crop v itself: one cross entropy for all of them.
-        targets = all_codes - codes[v] if v < len(codes) else all_codes
-        loss = loss - (targets * predicted).sum(1).mean()
-    return loss / (len(codes) * (len(scores) - 1))
+    with torch.autocast(all_codes.device.type, enabled=False):
+        for v, crop in enumerate(scores):
+            predicted = torch.log_softmax(at_least_float32(crop) / temperature, dim=1)
+            # Every code but that of crop v itself: one cross entropy for all of them.
+            targets = all_codes - codes[v] if v < len(codes) else all_codes
+            loss = loss - torch.dot(targets.flatten(), predicted.flatten())
+    return loss / (len(all_codes) * len(codes) * (len(scores) - 1))
 
 
 @torch.no_grad()
 def sinkhorn(scores: Tensor, iterations: int = 3, epsilon: float = 0.05, gather_distributed: bool = False) -> Tensor:
     """Codes of a batch: soft assignments to prototypes that use all prototypes equally (equations 3 to 5).
 
-    Sinkhorn-Knopp on logarithms: nothing overflows, and no prototype is left empty, whatever scores and epsilon are.
+    Sinkhorn-Knopp of any scores and epsilon: nothing overflows, and no prototype is left empty. The first round is on
+    logarithms and makes every prototype's sum 1 or more; further ones multiply two vectors instead of the matrix.
 
     Args:
         scores: (B, K) similarities to the prototypes.
@@ -136,10 +138,20 @@ def sinkhorn(scores: Tensor, iterations: int = 3, epsilon: float = 0.05, gather_
         (B, K) float32 (float64 for float64 scores), rows that sum to 1, without gradient.
     """
     logarithms = at_least_float32(scores) / epsilon
-    for _ in range(iterations):
-        prototypes = logarithms.logsumexp(0, keepdim=True)
-        if gather_distributed:
-            prototypes = gather_rows(prototypes).logsumexp(0, keepdim=True)
-        logarithms = logarithms - prototypes
-        logarithms = logarithms - logarithms.logsumexp(1, keepdim=True)
-    return logarithms.exp()
+    with torch.autocast(scores.device.type, enabled=False):
+        for done in range(0, iterations, ROUNDS):
+            sums = logarithms.logsumexp(0, keepdim=True)
+            if gather_distributed:
+                sums = gather_rows(sums).logsumexp(0, keepdim=True)
+            logarithms = logarithms - sums
+            logarithms = logarithms - logarithms.amax(1, keepdim=True)  # 0 or less; raises the prototypes' sums from 1
+            codes = logarithms.exp()
+            prototypes = codes.new_ones(codes.shape[1])
+            images = 1 / codes.sum(1)
+            for _ in range(min(ROUNDS, iterations - done) - 1):
+                sums = images @ codes
+                prototypes = 1 / (sum_over_ranks(sums) if gather_distributed else sums)
+                images = 1 / (codes @ prototypes)
+            if done + ROUNDS < iterations:
+                logarithms = logarithms + prototypes.log() + images.log()[:, None]
+    return codes.mul_(prototypes).mul_(images[:, None])

@@ -28,7 +28,8 @@ class TripletLoss(nn.Module):
       where none is, of the farthest negative.
 
     Similarities are computed a few rows at a time. The loss is piecewise linear in them, so that the pass which mines
-    the triplets yields the gradient too.
+    the triplets yields the gradient too. Triplets are mined among the embeddings that are handed over: with several
+    ranks, those of one.
 
     Args:
         margin: above 0, at most 4.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sslfast.errors import UserError
 from sslfast.losses.distributed import gather_rows
-from sslfast.losses.inputs import check_gather
-from sslfast.ops.checks import at_least_float32, check_embeddings
+from sslfast.losses.inputs import check_between, check_gather, check_positive
+from sslfast.ops.checks import at_least_float32, check_embeddings, check_tensors
 
 
 class VICRegLoss(nn.Module):
@@ -24,11 +26,14 @@ class VICRegLoss(nn.Module):
     those of all ranks' embeddings; gradients are shared among ranks as in `NTXentLoss`.
 
     Args:
-        lambda_param: weight of the invariance.
-        mu_param: weight of the variance.
-        nu_param: weight of the covariance.
+        lambda_param: weight of the invariance, 0 or more.
+        mu_param: weight of the variance, 0 or more.
+        nu_param: weight of the covariance, 0 or more.
         gather_distributed: variance and covariance over the embeddings of all ranks.
-        eps: added to the variance.
+        eps: added to the variance; above 0, where a constant dimension has no gradient otherwise.
+
+    Raises:
+        UserError: a weight below 0, or an eps that is not above 0.
 
     Source: Bardes et al. 2022 (VICReg), equation 6.
     """
@@ -42,6 +47,9 @@ class VICRegLoss(nn.Module):
         eps: float = 0.0001,
     ):
         super().__init__()
+        weights = {"lambda_param": lambda_param, "mu_param": mu_param, "nu_param": nu_param}
+        check_between("VICRegLoss", 0, math.inf, **weights)
+        check_positive("VICRegLoss", eps=eps)
         check_gather(gather_distributed)
         self.lambda_param = lambda_param
         self.mu_param = mu_param
@@ -63,6 +71,7 @@ class VICRegLoss(nn.Module):
         Raises:
             UserError: projections that cannot be paired, or a batch of one.
         """
+        check_tensors("VICRegLoss", z_a=z_a)
         check_embeddings("VICRegLoss", {"z_a": z_a, "z_b": z_b}, dimensions=max(z_a.dim(), 2))
         if len(z_a) < 2:
             raise UserError("VICRegLoss: a batch of one has no variance; give a batch of at least two")

@@ -79,6 +79,7 @@ class MoCo(Method):
             (queue_size, projection_dim),
             gather_distributed=torch.distributed.is_available(),
             feature_dim_first=False,
+            persistent=True,
         )
         self.loss = InfoNCELoss(temperature)
 

@@ -66,7 +66,7 @@ class NNCLR(Method):
         self.predictor = Predictor(projection_dim, prediction_hidden_dim)
         # Support set and negatives are those of all ranks.
         gather = torch.distributed.is_available()
-        self.support_set = NNMemoryBankModule((queue_size, projection_dim), gather_distributed=gather)
+        self.support_set = NNMemoryBankModule((queue_size, projection_dim), gather, persistent=True)
         self.loss = InfoNCELoss(temperature, gather_distributed=gather)
 
     def forward(self, views: Views) -> dict[str, Tensor]:

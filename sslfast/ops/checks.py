@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
 from sslfast.errors import UserError
 
 FLOATING = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+def check_tensors(user: str, **values: object) -> None:
+    """Raises UserError unless every value is a tensor."""
+    for name, value in values.items():
+        if not isinstance(value, Tensor):
+            raise UserError(
+                f"{user}: {name} must be a tensor, got {type(value).__name__}; convert it with torch.as_tensor()"
+            )
 
 
 def check_embeddings(
@@ -23,6 +35,7 @@ def check_embeddings(
         dimensions: number of dimensions, the first being the batch; any where None.
         same_rows: whether the batches must be of one size as well.
     """
+    check_tensors(user, **embeddings)
     (first, reference), *_ = embeddings.items()
     for name, tensor in embeddings.items():
         if dimensions is not None and tensor.dim() != dimensions:
@@ -63,11 +76,34 @@ def check_temperature(temperature: float | Tensor) -> float:
                 "give a float, or a float tensor with one element"
             )
         temperature = float(temperature.detach())
-    if not (math.isfinite(temperature) and temperature >= 1e-8):
+    if not (isinstance(temperature, Real) and math.isfinite(temperature) and temperature >= 1e-8):
         raise UserError(
             f"temperature is {temperature!r}; it must be a number above 0 (at least 1e-8), usually 0.05 to 1"
         )
     return temperature
+
+
+def differentiable_once(backward_op: str) -> None:
+    """Makes what `backward_op` computes refuse to be differentiated again, where autograd would take it as constant."""
+
+    def refuse(ctx: Any, *grads: Tensor) -> NoReturn:
+        raise UserError(
+            f"{backward_op} is itself a gradient and has none: the loss is differentiable once; write the loss in "
+            "plain PyTorch where second derivatives are needed (sslfast.ops.reference has some)"
+        )
+
+    torch.library.register_autograd(backward_op, refuse)
+
+
+def check_reverse_mode(user: str, *tensors: Tensor | None) -> None:
+    """Raises UserError where forward-mode differentiation goes through `tensors`; it would take the op as constant."""
+    if torch.compiler.is_compiling():
+        return
+    if any(tensor is not None and unpack_dual(tensor).tangent is not None for tensor in tensors):
+        raise UserError(
+            f"{user} is differentiable once, in reverse mode: torch.func.jvp and jacfwd do not go through it; "
+            "use backward() or torch.autograd.grad, or write the loss in plain PyTorch (sslfast.ops.reference has some)"
+        )
 
 
 def tempered(rows: Tensor, temperature: float | Tensor, both_sides: bool = False) -> Tensor:

@@ -7,7 +7,14 @@ from typing import Any, Literal, NamedTuple, overload
 import torch
 from torch import Tensor
 
-from sslfast.ops.checks import at_least_float32, check_embeddings, check_temperature, tempered
+from sslfast.ops.checks import (
+    at_least_float32,
+    check_embeddings,
+    check_reverse_mode,
+    check_temperature,
+    differentiable_once,
+    tempered,
+)
 
 SHORTEST = 1e-12
 
@@ -57,14 +64,14 @@ def nt_xent(
         metrics: also return how well the task is solved, from the same pass.
 
     Returns:
-        Scalar, float32 (float64 for float64 embeddings), differentiable by z0, z1 and the temperature; and
-        `ContrastMetrics` where asked for.
+        Scalar, float32 (float64 for float64 embeddings), differentiable by z0, z1 and the temperature, once and in
+        reverse mode, as all losses with these negatives are; and `ContrastMetrics` where asked for.
         A zero vector (no component above 1e-12) has similarity 0 to everything and gradient 0. A single pair has no
         negatives: loss 0, gradient 0. A NaN or infinite embedding makes the loss NaN.
 
     Raises:
-        UserError: another dtype or number of dimensions, shapes, dtypes or devices that differ, an empty batch, or a
-            temperature that is not above 0.
+        UserError: another dtype or number of dimensions, shapes, dtypes or devices that differ, an empty batch, a
+            temperature that is not above 0, or a second or forward-mode derivative.
 
     Source: Chen et al. 2020 (SimCLR), equation 1.
     """
@@ -112,11 +119,12 @@ def negatives_logsumexp(queries: Tensor, keys: Tensor | None, excluded: Tensor, 
         temperature: above 0.
 
     Returns:
-        (N,) float32 (float64 for float64 queries), differentiable by queries and keys; -inf for a row without
-        negatives.
+        (N,) float32 (float64 for float64 queries), differentiable by queries and keys, once and in reverse mode; -inf
+        for a row without negatives.
 
     Raises:
         RuntimeError: a wrong dtype, shape or device, or a temperature that is not above 0.
+        UserError: a second or forward-mode derivative.
     """
     return _forward(queries, keys, excluded, temperature, largest=False)[0]
 
@@ -135,7 +143,7 @@ def negatives_logsumexp_and_largest(
         passed over, -inf for a row without negatives.
 
     Raises:
-        RuntimeError: as of `negatives_logsumexp`.
+        RuntimeError, UserError: as of `negatives_logsumexp`.
     """
     return _forward(queries, keys, excluded, temperature, largest=True)
 
@@ -143,6 +151,7 @@ def negatives_logsumexp_and_largest(
 def _forward(
     queries: Tensor, keys: Tensor | None, excluded: Tensor, temperature: float, largest: bool
 ) -> tuple[Tensor, Tensor]:
+    check_reverse_mode("The log-sum-exp of negatives", queries, keys)
     dtype = _factor_dtype(queries)
     queries, keys = queries.to(dtype), None if keys is None else keys.to(dtype)
     keys = None if keys is None else keys.contiguous()
@@ -261,3 +270,4 @@ def nt_xent_backward(ctx: Any, grad_lse: Tensor, *_: Tensor | None) -> tuple[Ten
 
 
 torch.library.register_autograd("sslfast::nt_xent_forward", nt_xent_backward, setup_context=_setup)
+differentiable_once("sslfast::nt_xent_backward")

@@ -4,6 +4,8 @@ import pytest
 import torch
 from losses.common import assert_equal, embeddings, value_and_gradients
 from torch.nn import functional
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sslfast.compat import metric_learning
 from sslfast.compat.groups import positive_similarities
@@ -74,6 +76,33 @@ def test_positive_similarities():
     assert similarities.tolist() == [[0, 17, 23], [0, 0, 0], [17, 0, 83], [23, 83, 0]]
 
 
+class Largest(TorchDispatchMode):
+    """Elements of the largest tensor that is made."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        for tensor in pytree.tree_leaves(made):
+            if isinstance(tensor, torch.Tensor):
+                self.elements = max(self.elements, tensor.untyped_storage().nbytes() // tensor.element_size())
+        return made
+
+
+@pytest.mark.parametrize("large", [8, 64])
+def test_skewed_classes(large):
+    """One large class, some smaller ones, and many of one: the same results, and nothing beyond N E numbers."""
+    sizes = [large, *range(1, 8), *[1] * 100]
+    labels = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)).flip(0)
+    labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))]
+    (z,) = embeddings(1, len(labels), 4)
+    loss = metric_learning.NTXentLoss(0.1)
+    with Largest() as most:
+        ours = value_and_gradients(lambda z: loss(z, labels), z)
+    assert most.elements <= len(labels) * large
+    assert_equal(ours, value_and_gradients(lambda z: plain_nt_xent(z, labels, 0.1), z))
+
+
 @pytest.mark.parametrize(
     ("z", "labels", "message"),
     [
@@ -90,3 +119,16 @@ def test_bad_input(name, z, labels, message):
         loss(z, labels)
     with pytest.raises(UserError, match="above 0"):
         getattr(metric_learning, name)(0)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_what_is_not_taken(name):
+    """The library's arguments, where they are not None."""
+    make, (z,), labels = getattr(metric_learning, name), embeddings(1, 10), torch.arange(10) % 3
+    assert make(0.1, reducer=None, distance=None)(z, labels, None, None, None) == make(0.1)(z, labels)
+    with pytest.raises(UserError, match="reducer, distance is not supported"):
+        make(reducer=len, distance=len)
+    with pytest.raises(UserError, match="indices_tuple is not supported"):
+        make()(z, labels, (labels, labels, labels))
+    with pytest.raises(UserError, match="ref_emb, ref_labels is not supported"):
+        make()(z, labels, ref_emb=z, ref_labels=labels)

@@ -105,5 +105,5 @@ def test_bad_options():
         DINOLoss(4, center_mode="median")
     with pytest.raises(UserError, match="teacher_temp"):
         DINOLoss(4)(given, given, teacher_temp=0)
-    with pytest.raises(UserError, match="from 0"):
+    with pytest.raises(UserError, match="0 or more"):
         DINOLoss(4)(given, given, epoch=-1)

@@ -12,7 +12,7 @@ from torch import distributed, multiprocessing
 from sslfast import losses
 from sslfast.compat import solo
 from sslfast.errors import UserError
-from sslfast.losses.distributed import gather_rows
+from sslfast.losses.distributed import _host_group, gather_rows
 
 BATCH, DEPTH, TEMPERATURE = 11, 6, 0.2
 
@@ -111,6 +111,34 @@ def every_loss(rank):
         return {name: value_and_gradients(loss, *projections(rank)) for name, loss in found.items()}
 
 
+def unequal(rank):
+    """Tensors that differ on the last rank: in rows, columns, dimensions and dtype."""
+    ours = torch.ones(4, 3)
+    if rank < distributed.get_world_size() - 1:
+        return [ours] * 4
+    return [torch.ones(5, 3), torch.ones(4, 2), torch.ones(4, 3, 1), ours.double()]
+
+
+def refused(rows):
+    try:
+        gather_rows(rows)
+    except UserError as error:
+        return str(error)
+
+
+def through_a_group_of_its_own(rows):
+    """What is gathered where the ranks' group takes no tensor of the CPU."""
+    found = distributed.get_backend_config
+    _host_group.cache_clear()
+    distributed.get_backend_config = lambda group: "cuda:nccl"
+    try:
+        return gather_rows(rows)
+    finally:
+        distributed.get_backend_config = found
+        assert _host_group(distributed.group.WORLD) is not distributed.group.WORLD
+        _host_group.cache_clear()
+
+
 def work(rank, folder, ranks):
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=ranks)
@@ -124,6 +152,9 @@ def work(rank, folder, ranks):
     gathered = gather_rows(rows)
     (gathered * torch.arange(2.0 * ranks)[:, None] * (rank + 1)).sum().backward()
     results["gather"] = (gathered.detach().flatten(), rows.grad.flatten())
+    results["unequal"] = [refused(part) for part in unequal(rank)]
+    gathered = gather_rows(rows.detach())  # ranks that were refused are still in step
+    results["gather"] += (gathered.flatten(), through_a_group_of_its_own(rows.detach()).flatten())
     torch.save(results, f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
 
@@ -189,9 +220,19 @@ def test_memory_bank_holds_all_ranks(results):
 def test_gather_rows_sums_gradients(results):
     factors = sum(rank + 1 for rank in range(len(results)))  # rank r sends r + 1 times the number of the row
     for rank, result in enumerate(results):
-        gathered, grad = result["gather"]
+        gathered, grad, *again = result["gather"]
         assert gathered.tolist() == [rank for rank in range(len(results)) for _ in range(2)]
+        assert all(torch.equal(other, gathered) for other in again)
         assert grad.tolist() == [factors * 2 * rank, factors * (2 * rank + 1)]
+
+
+def test_every_rank_refuses_unequal_shapes(results):
+    last = len(results) - 1
+    others = ", ".join(map(str, range(last)))
+    for result in results:
+        shapes = ["(5, 3) torch.float32", "(4, 2) torch.float32", "(4, 3, 1) torch.float32", "(4, 3) torch.float64"]
+        for message, shape in zip(result["unequal"], shapes, strict=True):
+            assert f"(4, 3) torch.float32 on {others}; {shape} on {last}" in message and "drop_last=True" in message
 
 
 @pytest.mark.parametrize(

@@ -91,10 +91,10 @@ def test_gather_distributed_without_process_group_is_one_rank():
 
 def test_state_dictionary():
     """Without a bank there is nothing to save; with one, a resumed run goes on with the same negatives."""
-    assert NTXentLoss().state_dict() == {}
-    saved = NTXentLoss(0.1, memory_bank_size=(32, 12))
+    assert NTXentLoss(persistent=True).state_dict() == {}
+    saved = NTXentLoss(0.1, memory_bank_size=(32, 12), persistent=True)
     value_and_gradients(saved, *embeddings(2))
-    resumed = NTXentLoss(0.1, memory_bank_size=(32, 12))
+    resumed = NTXentLoss(0.1, memory_bank_size=(32, 12), persistent=True)
     resumed.load_state_dict(saved.state_dict())
     for seed in (1, 2):
         assert_equal(
@@ -103,6 +103,14 @@ def test_state_dictionary():
             rtol=0,
             atol=0,
         )
+
+
+def test_state_dictionary_of_lightly():
+    """Each loads the other's strictly, with a memory bank as well."""
+    theirs = pytest.importorskip("lightly.loss").NTXentLoss(0.1, memory_bank_size=(32, 12))
+    ours = NTXentLoss(0.1, memory_bank_size=(32, 12))
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    theirs.load_state_dict(ours.state_dict(), strict=True)
 
 
 @pytest.mark.parametrize("temperature", [0, 0.0, 1e-9, -0.5, float("nan"), float("inf")])

@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from sslfast import losses
 from sslfast.compat import metric_learning, solo
+from sslfast.errors import UserError
 
 LABELS = torch.arange(20) % 6
 
@@ -76,6 +77,24 @@ def test_autocast_gives_no_nan(name, dtype):
     loss.backward()
     assert loss.dtype == torch.float32 and loss.isfinite()
     assert projector.weight.grad.isfinite().all() and projector.weight.grad.count_nonzero() > 0
+
+
+# torch compiles its own forward mode with what it deprecates.
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+@pytest.mark.parametrize("name", NAMES)
+def test_differentiable_once_in_reverse_mode(name):
+    """What autograd would take for constant is refused; the first gradient with create_graph is not."""
+    loss, (a, b) = family(0.1)[name], views()
+    a.requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(a, b), a, create_graph=True)
+    assert gradient.count_nonzero() > 0
+    with pytest.raises(UserError, match="differentiable once"):
+        gradient.square().sum().backward()
+    a = a.detach()
+    with pytest.raises(UserError, match="in reverse mode"):
+        torch.func.jacfwd(lambda a: loss(a, b))(a)
+    with torch.autograd.forward_ad.dual_level(), pytest.raises(UserError, match="in reverse mode"):
+        loss(torch.autograd.forward_ad.make_dual(a, a), b)
 
 
 @pytest.mark.parametrize("name", NAMES)

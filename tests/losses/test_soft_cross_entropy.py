@@ -79,6 +79,20 @@ def test_gradcheck():
     assert torch.autograd.gradcheck(lambda z: loss(z, indices, weights), logits.double().requires_grad_())
 
 
+# torch compiles its own forward mode with what it deprecates.
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+def test_differentiable_once_in_reverse_mode():
+    """What autograd would take for constant is refused."""
+    logits, indices, weights = case(1, 7, 2, 2, 3)
+    loss = SoftCrossEntropyLoss()
+    (gradient,) = torch.autograd.grad(loss(logits.requires_grad_(), indices, weights), logits, create_graph=True)
+    with pytest.raises(UserError, match="differentiable once"):
+        gradient.square().sum().backward()
+    logits = logits.detach()
+    with pytest.raises(UserError, match="in reverse mode"):
+        torch.func.jvp(lambda z: loss(z, indices, weights), (logits,), (logits,))
+
+
 @pytest.mark.parametrize("shape", [(), (6,), (2, 3, 4)])
 def test_any_dimensions(shape):
     logits, indices, weights = case(24, 9, 1, 1, 3)

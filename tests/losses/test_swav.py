@@ -75,6 +75,30 @@ def test_codes():
     torch.testing.assert_close(codes.sum(0), torch.full((6,), 4.0))
 
 
+@pytest.mark.parametrize("iterations", [1, 2, 3, 4, 7, 12])
+@pytest.mark.parametrize("epsilon", [0.001, 0.01, 0.05, 1.0])
+def test_codes_equal_those_on_logarithms(iterations, epsilon):
+    """Whatever exp() cannot hold, and however often the rounds start anew."""
+    (given,) = scores(1, 40, 9)
+    given[:, 3] -= 2
+    logarithms = given.double() / epsilon
+    for _ in range(iterations):
+        for dim in (0, 1):
+            logarithms = logarithms - logarithms.logsumexp(dim, keepdim=True)
+    codes = sinkhorn(given, iterations, epsilon)
+    torch.testing.assert_close(codes.double(), logarithms.exp(), rtol=1e-3, atol=1e-6 / epsilon)
+
+
+@pytest.mark.parametrize("dtype", LOW_PRECISION)
+def test_autocast_changes_nothing(dtype):
+    """The vectors of Sinkhorn-Knopp are multiplied in float32."""
+    (given,) = scores(1)
+    with torch.autocast("cpu", dtype=dtype):
+        torch.testing.assert_close(sinkhorn(given), sinkhorn(given.double()).float())
+        inside = SwaVLoss()([given, given.flip(0)], [])
+    torch.testing.assert_close(inside, SwaVLoss()([given, given.flip(0)], []))
+
+
 @pytest.mark.parametrize("factor", [1e-3, 100.0, 1e4])
 def test_codes_of_any_size(factor):
     """No overflow, and no 0 / 0 where a prototype is far from all."""
