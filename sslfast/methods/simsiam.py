@@ -43,6 +43,7 @@ class SimSiam(Method):
     }
 
     synchronised_batch_norm = True
+    least_batch = 2
 
     def __init__(
         self,
