@@ -136,6 +136,7 @@ def test_every_method_has_a_recipe_file():
 def test_a_recipe_file_adds_to_the_methods_recipe_without_repeating_it(path):
     values = yaml.safe_load(path.read_text())
     recipe = registry.resolve("methods", values["method"]).recipe
-    assert not values.keys() & recipe.keys()
+    repeated = [name for name in values.keys() & recipe.keys() if values[name] == recipe[name]]
+    assert not repeated
     config = asdict(resolve(TrainConfig(**values)))
-    assert config == {**config, **values, **recipe}
+    assert config == {**config, **recipe, **values}
