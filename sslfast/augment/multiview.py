@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,10 @@ from torch import Tensor
 from sslfast import ops
 from sslfast.augment.spec import ViewSpec
 from sslfast.data.batch import ImageBatch
+from sslfast.data.sources import check_choice, check_number, check_seed
+from sslfast.errors import UserError
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 @dataclass
@@ -39,9 +43,13 @@ class MultiView:
 
     Args:
         specs: one ViewSpec a view.
-        seed: names the run's random streams, any 64-bit integer.
+        seed: names the run's random streams, any 64-bit integer; those of 64 bits without a sign name the same streams
+            as the ones with the same bits and a sign.
         dtype: torch.float32, float16 or bfloat16.
         channels_last: memory layout of the views.
+
+    Raises:
+        UserError: something else than ViewSpecs, a seed of more bits, or another dtype.
     """
 
     def __init__(
@@ -51,14 +59,23 @@ class MultiView:
         dtype: torch.dtype = torch.float32,
         channels_last: bool = False,
     ) -> None:
-        self.specs = list(specs)
-        self.seed = seed
+        self.specs = list(specs) if isinstance(specs, Iterable) else []
+        if not isinstance(specs, Iterable) or not all(isinstance(spec, ViewSpec) for spec in self.specs):
+            raise UserError(f"specs is {specs!r}; it must be a list of one ViewSpec a view, such as presets.simclr(32)")
+        check_seed(seed)
+        check_choice("dtype", dtype, DTYPES)
+        self.seed = (int(seed) + 2**63) % 2**64 - 2**63  # with a sign, as torch takes it
         self.dtype = dtype
         self.channels_last = channels_last
 
     @torch.no_grad()
     def __call__(self, batch: ImageBatch, epoch: int = 0) -> Views:
-        """Views of every image of `batch`, on its device."""
+        """Views of every image of `batch`, on its device.
+
+        Raises:
+            UserError: an epoch that is no whole number of 32 bits.
+        """
+        check_number("epoch", epoch, 0, 2**32 - 1)
         tensors: dict[int, Tensor] = {}
         params: dict[int, Tensor] = {}
         for positions in _launches(self.specs):

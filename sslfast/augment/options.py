@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, TypedDict
 
-from sslfast.augment.spec import ViewSpec
+from sslfast.augment.spec import ViewSpec, check_finite
 from sslfast.errors import UserError
 from sslfast.ops.augment_params import MAX_ROTATIONS
 from sslfast.registry import nearest
@@ -79,6 +79,8 @@ def with_options(view: ViewSpec, strength: float, options: Mapping[str, Any], na
             raise UserError(f"unknown option {name!r}; {nearest(name, valid)}")
     changes: dict[str, Any] = {field: options[name] for name, field in _FIELDS.items() if name in options}
     chosen = options.get("cj_strength", strength)
+    for name in ("cj_strength", *_STRENGTHS, "rr_prob"):
+        check_finite(name, options.get(name, 0.0))
     for name, field in _STRENGTHS.items():
         if name in options or chosen != strength:
             changes[field] = chosen * options.get(name, getattr(view, field) / strength)
@@ -87,10 +89,12 @@ def with_options(view: ViewSpec, strength: float, options: Mapping[str, Any], na
     if options.get("kernel_size") is not None:
         changes["blur_kernel"] = options["kernel_size"]
     if "sigmas" in options:
-        changes["blur_sigma"] = tuple(options["sigmas"])
+        changes["blur_sigma"] = options["sigmas"]
     if "normalize" in options:
         statistics = options["normalize"] or {"mean": (0.0,), "std": (1.0,)}
-        changes.update({name: tuple(statistics[name]) for name in ("mean", "std")})
+        if not isinstance(statistics, Mapping) or set(statistics) != {"mean", "std"}:
+            raise UserError(f"normalize is {statistics!r}; it must be {{'mean': …, 'std': …}}, or None")
+        changes.update(statistics)
     changes["rotation"] = _rotation(options.get("rr_prob", 0.0), options.get("rr_degrees"))
     return view.replace(**changes)
 
@@ -99,10 +103,15 @@ def _rotation(probability: float, degrees: float | tuple[float, float] | None) -
     """Angles of which one is drawn, so that a rotation has the wanted probability."""
     if probability == 0.0:
         return ()
-    if degrees is None:
-        low, high = 90.0, 90.0
-    else:
-        low, high = (-degrees, degrees) if isinstance(degrees, (int, float)) else degrees
+    ends = (90.0, 90.0) if degrees is None else degrees
+    if not isinstance(ends, Sequence):
+        check_finite("rr_degrees", ends)
+        ends = (-ends, ends)
+    if isinstance(ends, str) or len(ends) != 2:
+        raise UserError(f"rr_degrees is {degrees!r}; it must be a number, (angle, angle), or None for 90 degrees")
+    for end in ends:
+        check_finite("rr_degrees", end)
+    low, high = ends
     if low != high:
         raise UserError(
             f"rr_degrees={degrees!r} is a range, and rotations are drawn from a list of angles; pass None (90 "

@@ -7,10 +7,11 @@ flip comes before and the grayscale after the colour jitter in all of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sslfast.augment.spec import CIFAR_MEAN, CIFAR_STD, IMAGENET_MEAN, IMAGENET_STD, ViewSpec
+from sslfast.augment.spec import CIFAR_MEAN, CIFAR_STD, IMAGENET_MEAN, IMAGENET_STD, ViewSpec, check_finite
+from sslfast.data.sources import check_number
 from sslfast.errors import UserError
 
 SMALL_IMAGE = 64  # up to this side the CIFAR variants of the recipes are used
@@ -22,14 +23,21 @@ MOCO_V2_COLOUR = (0.4, 0.4, 0.4, 0.1)
 BYOL_COLOUR = (0.4, 0.4, 0.2, 0.1)
 
 
+def _is_small(size: int) -> bool:
+    """Whether the CIFAR variants of the recipes are used."""
+    check_number("size", size, 1)
+    return size <= SMALL_IMAGE
+
+
 def _statistics(size: int) -> dict[str, Any]:
-    if size <= SMALL_IMAGE:
+    if _is_small(size):
         return {"mean": CIFAR_MEAN, "std": CIFAR_STD}
     return {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
 
 
 def odd_kernel(size: int, fraction: float = 0.1) -> int:
     """Width of a blur window of `fraction` of the image's side, made odd and at least 3."""
+    check_number("size", size, 1)
     return max(3, int(fraction * size) // 2 * 2 + 1)
 
 
@@ -56,11 +64,12 @@ def _distorted(
 
 
 def _blur(size: int, probability: float) -> float:
-    return 0.0 if size <= SMALL_IMAGE else probability
+    return 0.0 if _is_small(size) else probability
 
 
 def _simclr_colour(size: int, strength: float | None) -> tuple[float, float, float, float]:
-    s = strength if strength is not None else (0.5 if size <= SMALL_IMAGE else 1.0)
+    s = strength if strength is not None else (0.5 if _is_small(size) else 1.0)
+    check_finite("strength", s)
     brightness, contrast, saturation, hue = SIMCLR_COLOUR
     return brightness * s, contrast * s, saturation * s, hue * s
 
@@ -152,6 +161,7 @@ def swav(
         local_views: number of small views, 0 or more.
         strength: colour distortion strength; 1.0, or 0.5 up to 64 px, when absent.
     """
+    check_number("local_views", local_views, 0)
     large = _distorted(size, 0.14, _simclr_colour(size, strength), blur=0.5)
     local = large.replace(size=_local_size(size, local_size), crop_scale=(0.05, 0.14))
     return [large] * 2 + [local] * local_views
@@ -167,6 +177,7 @@ def dino(size: int = 224, local_size: int | None = None, local_views: int = 8) -
         local_size: side of the small views; 96/224 of `size` when absent.
         local_views: number of small views, 0 or more.
     """
+    check_number("local_views", local_views, 0)
     first, second = (view.replace(crop_scale=(0.4, 1.0)) for view in byol(size))
     local = first.replace(size=_local_size(size, local_size), crop_scale=(0.05, 0.4), blur=_blur(size, 0.5))
     return [first, second] + [local] * local_views
@@ -185,13 +196,16 @@ def rotation(size: int = 224, angles: int | Sequence[float] = 4) -> list[ViewSpe
         if angles not in (2, 4, 8):
             raise UserError(f"rotation with {angles} angles; choose 2, 4 or 8, or give the degrees as a list")
         angles = [360.0 / angles * k for k in range(angles)]
+    if not isinstance(angles, Iterable):
+        raise UserError(f"rotation by {angles!r}; give the number of angles, 2, 4 or 8, or their degrees as a list")
+    for angle in angles:
+        check_finite("an angle of rotation", angle)
     degrees = [float(angle) for angle in angles]
     if len({angle % 360.0 for angle in degrees}) != len(degrees) or len(degrees) < 2:
         raise UserError(f"rotation by {degrees} degrees; give two or more angles, each of them once")
-    small = size <= SMALL_IMAGE
     view = ViewSpec(
         size=size,
-        crop_scale=None if small else (0.08, 1.0),  # as in the authors' code
+        crop_scale=None if _is_small(size) else (0.08, 1.0),  # as in the authors' code
         hflip=0.5,
         rotation_zoom=1.0 if all(angle % 90.0 == 0.0 for angle in degrees) else 2**0.5,
         stream=0,
@@ -207,7 +221,7 @@ def plain(size: int = 224, center_fraction: float | None = None) -> list[ViewSpe
         size: side of the view in pixels.
         center_fraction: side of the crop; 0.875 (256 -> 224), or 1 up to 64 px, when absent.
     """
-    fraction = center_fraction if center_fraction is not None else (1.0 if size <= SMALL_IMAGE else 0.875)
+    fraction = center_fraction if center_fraction is not None else (1.0 if _is_small(size) else 0.875)
     return [ViewSpec(size=size, center_fraction=fraction, **_statistics(size))]
 
 
@@ -226,5 +240,5 @@ def noisy(size: int = 32, gaussian: float = 0.1, salt_pepper: float = 0.0, maski
 
 def supervised(size: int = 224) -> list[ViewSpec]:
     """One view for training with labels: random-resized-crop and flip (from 20 % of the area up to 64 px)."""
-    low = 0.2 if size <= SMALL_IMAGE else 0.08
+    low = 0.2 if _is_small(size) else 0.08
     return [ViewSpec(size=size, crop_scale=(low, 1.0), hflip=0.5, **_statistics(size))]

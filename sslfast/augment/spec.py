@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from numbers import Integral, Real
 from typing import Any
 
 from sslfast.errors import UserError
@@ -13,6 +15,12 @@ PROBABILITIES = (
     *("hflip", "vflip", "jitter", "grayscale", "blur", "sobel", "solarize"),
     *("noise_salt_pepper", "noise_masking", "channel_drop", "cutout"),
 )
+PAIRS = ("crop_scale", "crop_ratio", "blur_sigma", "channel_drop_count", "cutout_scale", "cutout_ratio")
+LISTS = ("rotation", "mean", "std")
+WHOLE_NUMBERS = ("size", "blur_kernel", "channel_drop_count", "stream")
+MAX_SIDE = 32768  # of a view, in pixels
+MAX_STREAMS = 65536
+MAX_VALUE = 2.0**127  # views are computed in float32
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
@@ -20,10 +28,11 @@ CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 class ViewSpec:
     """How one view of every image is drawn; each image draws its own parameters.
 
-    The operations run in the order of the fields. A probability of 0, an empty tuple or None turns one off.
+    The operations run in the order of the fields. A probability of 0, an empty tuple or None turns one off. Lists and
+    other sequences become tuples.
 
     Attributes:
-        size: height and width of the view in pixels (an int for a square).
+        size: height and width of the view in pixels, up to 32768 (an int for a square).
         crop_scale: smallest and largest area of the random-resized-crop, as fractions of the image; None crops the
             largest central rectangle of the view's shape instead.
         crop_ratio: smallest and largest width/height of the random-resized-crop.
@@ -51,10 +60,10 @@ class ViewSpec:
         cutout_scale: smallest and largest area of the rectangle, as fractions of the view.
         cutout_ratio: smallest and largest width/height of the rectangle.
         mean, std: normalisation per channel, for values in [0, 1]; one entry serves all channels.
-        stream: views with the same number draw the same values; None gives each view of a list its own.
+        stream: views with the same number, 0 to 65535, draw the same values; None gives each view of a list its own.
 
     Raises:
-        UserError: a value outside its range.
+        UserError: a value of another type, not finite, or outside its range.
     """
 
     size: int | tuple[int, int] = 224
@@ -91,8 +100,11 @@ class ViewSpec:
     stream: int | None = None
 
     def __post_init__(self) -> None:
-        height, width = self.shape
-        _require(height >= 1 and width >= 1, "size", self.size, "at least one pixel each way")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name != "interpolation" and not (value is None and field.name in ("crop_scale", "stream")):
+                object.__setattr__(self, field.name, _numbers(field.name, value))
+        _require(all(1 <= side <= MAX_SIDE for side in self.shape), "size", self.size, f"1 to {MAX_SIDE} px each way")
         for name in PROBABILITIES:
             _require(0.0 <= getattr(self, name) <= 1.0, name, getattr(self, name), "a probability in [0, 1]")
         for name in ("brightness", "contrast", "saturation", "noise_gaussian"):
@@ -112,6 +124,8 @@ class ViewSpec:
         _require(0.0 <= self.hue <= 0.5, "hue", self.hue, "in [0, 0.5]")
         _require(0.0 <= self.solarize_threshold <= 1.0, "solarize_threshold", self.solarize_threshold, "in [0, 1]")
         _require(self.blur_kernel >= 1 and self.blur_kernel % 2 == 1, "blur_kernel", self.blur_kernel, "an odd number")
+        _require(0 <= (self.stream or 0) < MAX_STREAMS, "stream", self.stream, f"0 to {MAX_STREAMS - 1}, or None")
+        _require(len(self.mean) >= 1, "mean", self.mean, "one number, or one a channel")
         _require(len(self.mean) == len(self.std), "mean", self.mean, f"as many entries as std ({len(self.std)})")
         _require(all(value > 0.0 for value in self.std), "std", self.std, "more than 0 in every channel")
 
@@ -123,6 +137,38 @@ class ViewSpec:
     def replace(self, **changes: Any) -> ViewSpec:
         """The same view with some fields changed."""
         return replace(self, **changes)
+
+
+def check_finite(name: str, value: object) -> None:
+    """Raises UserError unless `value` is a number that float32 can hold."""
+    if not _is_number(value, Real):
+        raise UserError(f"{name} is {value!r}; it must be a finite number")
+
+
+def _is_number(value: Any, kind: type) -> bool:
+    if kind is Integral and isinstance(value, bool):
+        return False
+    return isinstance(value, kind) and bool(abs(value) <= MAX_VALUE)  # type: ignore[arg-type]
+
+
+def _numbers(field: str, value: Any) -> Any:
+    """The value of a field as numbers of Python's own, in a tuple where it is a sequence."""
+    several = isinstance(value, Iterable) and not isinstance(value, str)
+    numbers = tuple(value) if several else (value,)
+    pair = several and len(numbers) == 2
+    whole = field in WHOLE_NUMBERS
+    kind = "whole number" if whole else "finite number"
+    if field in LISTS:
+        fits, need = several, f"a tuple of {kind}s"
+    elif field in PAIRS:
+        fits, need = pair, f"a pair of {kind}s"
+    elif field == "size":
+        fits, need = pair or not several, f"a {kind} or a pair of them"
+    else:
+        fits, need = not several, f"a {kind}"
+    _require(fits and all(_is_number(x, Integral if whole else Real) for x in numbers), field, value, need)
+    numbers = tuple(int(x) if isinstance(x, Integral) else float(x) for x in numbers)
+    return numbers if several else numbers[0]
 
 
 def _require(holds: bool, field: str, value: object, need: str) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sslfast.augment.multiview import MultiView
 from sslfast.augment.spec import ViewSpec
-from sslfast.data.batch import MAX_CHANNELS, ImageBatch
+from sslfast.data.batch import MAX_CHANNELS, ImageBatch, as_column
 from sslfast.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ class Transform(nn.Module):
         seed: names the random streams; ranks that do not pass `index` need one each.
         dtype: of the views, torch.float32, float16 or bfloat16.
         channels_last: memory layout of the views.
+
+    Raises:
+        UserError: as `MultiView` does.
 
     Attributes:
         multi_view: draws the views, with `specs` as they were resolved.
@@ -72,13 +75,12 @@ class Transform(nn.Module):
             One (B, C, h, w) tensor a view, normalised, on the batch's device.
 
         Raises:
-            UserError: another dtype or shape, or channels that cannot be told from height and width.
+            UserError: another dtype or shape, channels that cannot be told from height and width, an index that is no
+                tensor of whole numbers, or an epoch outside its range.
         """
         images = _as_image_batch(batch)
         if index is not None:
-            if index.shape != (len(images),):
-                raise UserError(f"index must have one entry per image: ({len(images)},), got {tuple(index.shape)}")
-            images = replace(images, index=index.to(images.device, torch.int64))
+            images = replace(images, index=as_column(index, len(images), "index", images.device))
         if epoch is None:
             epoch = self.calls
             self.calls += 1

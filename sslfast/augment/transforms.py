@@ -11,6 +11,7 @@ from sslfast.augment import presets
 from sslfast.augment.options import SharedOptions, ViewOptions, with_options
 from sslfast.augment.spec import ViewSpec
 from sslfast.augment.transform import Transform
+from sslfast.data.sources import check_number
 from sslfast.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class PresetTransform(Transform):
         channels_last: bool = False,
         **options: Unpack[ViewOptions],
     ) -> None:
+        check_number("input_size", input_size, 1)
         views = [
             view.replace(size=input_size, blur_kernel=presets.odd_kernel(input_size))
             for view in self.preset()[self.positions]
@@ -152,12 +154,15 @@ class SwaVTransform(Transform):
         channels_last: bool = False,
         **options: Unpack[SharedOptions],
     ) -> None:
-        lengths = [len(crop_sizes), len(crop_counts), len(crop_min_scales), len(crop_max_scales)]
-        if len(set(lengths)) > 1:
+        kinds = (crop_sizes, crop_counts, crop_min_scales, crop_max_scales)
+        lengths = [len(kind) if isinstance(kind, Sequence) else kind for kind in kinds]
+        if not all(isinstance(kind, Sequence) for kind in kinds) or len(set(lengths)) > 1:
             raise UserError(
                 "crop_sizes, crop_counts, crop_min_scales and crop_max_scales need one entry per kind of crop; "
                 f"they have {lengths}"
             )
+        for count in crop_counts:
+            check_number("an entry of crop_counts", count, 0)
         view = with_options(presets.swav()[0], 1.0, options, SharedOptions).replace(blur=gaussian_blur)
         specs = []
         for size, count, low, high in zip(crop_sizes, crop_counts, crop_min_scales, crop_max_scales, strict=True):
@@ -201,11 +206,12 @@ class DINOTransform(Transform):
                 f"gaussian_blur is {gaussian_blur!r}; it must be three probabilities: of the first global, the second "
                 "global and the local views"
             )
+        check_number("n_local_views", n_local_views, 0)
         views = [with_options(view, 0.5, options, SharedOptions) for view in presets.dino(local_views=1)]
         sizes = (global_crop_size, global_crop_size, local_crop_size)
         scales = (global_crop_scale, global_crop_scale, local_crop_scale)
         first, second, local = (
-            view.replace(size=size, crop_scale=tuple(scale), blur=blur)
+            view.replace(size=size, crop_scale=scale, blur=blur)
             for view, size, scale, blur in zip(views, sizes, scales, gaussian_blur, strict=True)
         )
         specs = [first, second.replace(solarize=solarization_prob)] + [local] * n_local_views

@@ -59,8 +59,8 @@ class ImageBatch:
             storage=images.contiguous().view(-1),
             offsets=torch.arange(b, device=device, dtype=torch.int64) * (h * w * c),
             sizes=torch.tensor([h, w], dtype=torch.int32, device=device).repeat(b, 1),
-            index=_column(index, b, "index", device, torch.arange(b)),
-            label=None if label is None else _column(label, b, "label", device),
+            index=as_column(index, b, "index", device, torch.arange(b)),
+            label=None if label is None else as_column(label, b, "label", device),
             channels=c,
         )
 
@@ -98,8 +98,8 @@ class ImageBatch:
             storage=storage,
             offsets=(counts.cumsum(0) - counts).to(device),
             sizes=sizes.to(device),
-            index=_column(index, len(images), "index", device, torch.arange(len(images))),
-            label=None if label is None else _column(label, len(images), "label", device),
+            index=as_column(index, len(images), "index", device, torch.arange(len(images))),
+            label=None if label is None else as_column(label, len(images), "label", device),
             channels=images[0].shape[2] if images else 3,
         )
 
@@ -148,13 +148,19 @@ def _check_images(images: Tensor, name: str, dims: int) -> None:
         raise UserError(f"{name} has no pixels: shape {tuple(images.shape)}")
 
 
-def _column(
+def as_column(
     values: Tensor | None, length: int, name: str, device: torch.device, default: Tensor | None = None
 ) -> Tensor:
+    """`values`, or else `default`, as one int64 an image on `device`.
+
+    Raises:
+        UserError: no tensor, of another shape, or of other than whole numbers.
+    """
     values = default if values is None else values
-    assert values is not None
+    if not isinstance(values, Tensor):
+        raise UserError(f"{name} must be an int64 tensor, got {type(values).__name__}; make it one with torch.tensor")
     if values.shape != (length,):
-        raise UserError(f"{name} must have one entry per image: shape ({length},), got {tuple(values.shape)}")
+        raise UserError(f"{name} must have one entry per image: ({length},), got {tuple(values.shape)}")
     if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
         raise UserError(f"{name} must hold whole numbers (int64), got {values.dtype}")
     return values.to(device=device, dtype=torch.int64)

@@ -25,7 +25,7 @@ from torch import Tensor
 from sslfast.data.batch import ImageBatch
 from sslfast.data.decode import decode_files, decode_image, jpeg_components, read_file
 from sslfast.data.loader import Loader
-from sslfast.data.sources import Source
+from sslfast.data.sources import Source, check_number
 from sslfast.data.sources.files import ImageFiles
 from sslfast.errors import DataError, UserError
 
@@ -73,8 +73,8 @@ class DaliLoader(Loader):
             place in the batch takes the next image of the source, so that batches keep their size on every rank.
 
     Raises:
-        UserError: DALI is not installed, a source that does not consist of files, an empty data set, or too few images
-            for one batch.
+        UserError: DALI is not installed, a source that does not consist of files, an argument outside its range, a
+            device that is not there, an empty data set, or too few images for one batch.
         DataError: from `epoch`: an image cannot be decoded, and the source does not skip such.
     """
 
@@ -92,6 +92,7 @@ class DaliLoader(Loader):
         threads: int = 0,
     ) -> None:
         _import_dali()
+        check_number("threads", threads, 0)
         if not isinstance(source, ImageFiles):
             raise UserError(
                 f"DALI reads image files, and {type(source).__name__} has none; use data 'folder' or 'webdataset', "
@@ -104,11 +105,11 @@ class DaliLoader(Loader):
             shuffle=shuffle,
             seed=seed,
             drop_last=drop_last,
+            device=device,
             rank=rank,
             world_size=world_size,
         )
         self.source = source
-        self.device = torch.device(device)
         if self.device.type == "cuda" and self.device.index is None:
             self.device = torch.device("cuda", torch.cuda.current_device())
         self.threads = threads or len(os.sched_getaffinity(0))
@@ -128,7 +129,7 @@ class DaliLoader(Loader):
         """The batches of epoch `epoch` from batch `start` on; batch k is the same whatever `start` is.
 
         Raises:
-            UserError: `start` outside 0 … len(self).
+            UserError: `start` outside 0 … len(self), or an epoch below 0.
             DataError: an image cannot be decoded; the message names its file.
         """
         self.check_start(start)

@@ -15,6 +15,8 @@
     colour profiles (ICC)               not applied
     floating point, 32-bit, CIE-Lab     refused: they have no agreed range
     truncated or damaged                refused by name; with on_error="skip" left out, counted and reported
+    JPEG with an early end marker       decoded: it has its full size, and no image where its data ends; the decoder's
+                                        warning does not reach Pillow, and no error tells it from a whole file
 
 `MemoryLoader` gets every image from here. `DaliLoader` lets DALI decode JPEG files of one or three components, which
 agrees with this up to the rounding of JPEG decoders, and takes everything else from here.

@@ -27,7 +27,8 @@ class MemoryLoader(Loader):
             leaves out up to world_size - 1 images.
 
     Raises:
-        UserError: an empty data set, or too few images for one batch.
+        UserError: an argument outside its range, a device that is not there, an empty data set, or too few images for
+            one batch.
     """
 
     def __init__(
@@ -49,16 +50,17 @@ class MemoryLoader(Loader):
             shuffle=shuffle,
             seed=seed,
             drop_last=drop_last,
+            device=device,
             rank=rank,
             world_size=world_size,
         )
-        self.images = images.to(device)
+        self.images = images.to(self.device)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[ImageBatch]:
         """The batches of epoch `epoch` from batch `start` on; batch k is the same whatever `start` is.
 
         Raises:
-            UserError: `start` outside 0 … len(self).
+            UserError: `start` outside 0 … len(self), or an epoch below 0.
         """
         self.check_start(start)
         shuffled = self.images.select(self.order(epoch).to(self.images.device))

@@ -24,10 +24,19 @@ from sslfast.evaluate.results import Row, Scores, merge_rows, read_rows
 from sslfast.evaluate.subsets import check_budget, label_subset, labelled
 from sslfast.models import build_backbone
 from sslfast.train import Run, load_run
+from sslfast.train.config import check_not_given
 from sslfast.train.run import build_method
 
 RESULTS_FILE = "results.json"
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+# What evaluate passes to every source, and the option that says it.
+GIVEN_OPTIONS = {
+    "name": "data",
+    "root": "root",
+    "split": "train-split and --test-split",
+    "limit": "limit-train and --limit-test",
+    "on_error": "on-error of pretrain",
+}
 GIVEN = ("encoder", "subset")  # what evaluate passes to every protocol; its other parameters are options
 
 
@@ -98,6 +107,7 @@ def evaluate(
         check_budget(fraction, None)
     for samples in samples_per_class:
         check_budget(None, samples)
+    check_not_given("data_options", data_options or {}, GIVEN_OPTIONS)
     torch_device = _device(device)
     saved = load_run(Path(run))
     results = Path(run) / RESULTS_FILE

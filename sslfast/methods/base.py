@@ -44,10 +44,12 @@ class Method(nn.Module):
         recipe: the paper's optimiser settings: keys of `sslfast.train.TrainConfig`, used unless the user sets them.
         synchronised_batch_norm: whether batch norm takes its statistics from the batches of all ranks, on CUDA; on a
             CPU, for which torch has no such thing, every rank has its own.
+        least_batch: images that a rank's batch must have at least; 2 where batch norm sees one vector an image.
     """
 
     recipe: Mapping[str, Any] = {}
     synchronised_batch_norm = False
+    least_batch = 1
 
     def __init__(self, backbone: Backbone, views: Sequence[ViewSpec], seed: int = 0) -> None:
         super().__init__()

@@ -40,6 +40,7 @@ class BYOL(Method):
     }
 
     synchronised_batch_norm = True
+    least_batch = 2
 
     def __init__(
         self,

@@ -46,6 +46,8 @@ class Jigsaw(PatchMethod):
         "warmup_epochs": 0,
     }
 
+    least_batch = 2
+
     def __init__(
         self,
         backbone: Backbone,

@@ -21,7 +21,7 @@ class MoCo(Method):
 
     The recipe and the defaults up to 64 px are those of the authors' CIFAR-10 notebook (ResNet-18). For ImageNet
     section 4 has batches of 256, learning rate 0.03, weight decay 1e-4 and 200 epochs, in version 1 with the step
-    schedule and milestones 120 and 160.
+    schedule and milestones 120 and 160: the recipe files moco-imagenet.yaml and moco-v1-imagenet.yaml.
 
     Args:
         backbone: the query encoder's.

@@ -34,6 +34,7 @@ class NNCLR(Method):
     """
 
     synchronised_batch_norm = True
+    least_batch = 2
 
     recipe = {
         "optimizer": "lars",

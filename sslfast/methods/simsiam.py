@@ -19,8 +19,9 @@ class SimSiam(Method):
     statistics from one view at a time. The loss lies in [-1, 1].
 
     The recipe is the CIFAR-10 one (appendix D: ResNet-18, learning rate 0.03 x batch / 256). For ImageNet section 3
-    has a batch of 512, learning rate 0.05 x batch / 256, weight decay 1e-4 and 100 epochs. The predictor's learning
-    rate is constant (section 4.2: it adapts to the latest representations).
+    has a batch of 512, learning rate 0.05 x batch / 256, weight decay 1e-4 and 100 epochs: the recipe file
+    simsiam-imagenet.yaml. The predictor's learning rate is constant (section 4.2: it adapts to the latest
+    representations).
 
     Args:
         backbone: the encoder f without its projector.
@@ -43,6 +44,7 @@ class SimSiam(Method):
     }
 
     synchronised_batch_norm = True
+    least_batch = 2
 
     def __init__(
         self,

@@ -52,6 +52,18 @@ DEFAULTS: dict[str, Any] = {
     "checkpoint_every": 1,
 }
 
+# What a source and a method are given besides their own options, and the option of the run that says it.
+GIVEN_OPTIONS = {
+    "data_options": {"name": "data", "root": "root", "split": "split", "limit": "limit", "on_error": "on-error"},
+    "method_options": {
+        "name": "method",
+        "backbone": "backbone",
+        "image_size": "image-size",
+        "seed": "seed",
+        "in_channels": "data",
+    },
+}
+
 # Where and how long a run computes may change when it is resumed; anything else would make it another run.
 FREE_ON_RESUME = ("root", "loader", "out", "device", "devices", "nodes", "max_steps", "checkpoint_every")
 
@@ -174,6 +186,13 @@ def resolve(config: TrainConfig, saved: TrainConfig | None = None) -> TrainConfi
     return _checked(TrainConfig(**values))
 
 
+def check_not_given(field: str, options: Mapping[str, Any], given: Mapping[str, str]) -> None:
+    """Raises UserError if `options`, those of `field`, hold what another option says: `given` has its name."""
+    for option in options:
+        if option in given:
+            raise UserError(f"{field}.{option} is set by an option of its own: --{given[option]}")
+
+
 def accelerator(config: TrainConfig) -> str:
     """The kind of device a resolved configuration computes on: "cuda" or "cpu"."""
     return "cuda" if _on_cuda(config.device) else "cpu"
@@ -236,6 +255,8 @@ def _checked(config: TrainConfig) -> TrainConfig:
         value = getattr(config, name)
         if get_origin(type_) is Literal and value not in get_args(type_):
             raise UserError(f"{name} is {value!r}; {registry.nearest(str(value), list(get_args(type_)))}")
+    for field, given in GIVEN_OPTIONS.items():
+        check_not_given(field, getattr(config, field), given)
     at_least = {"epochs": 1, "batch_size": 1, "accumulate": 1, "devices": 1, "nodes": 1, "checkpoint_every": 1}
     at_least |= {"image_size": 1, "limit": 0, "max_steps": 0, "learning_rate": 0, "momentum": 0, "weight_decay": 0}
     at_least |= {"warmup_epochs": 0, "clip_norm": 0, "seed": 0}

@@ -17,6 +17,7 @@ from lightning_fabric.plugins import MixedPrecision
 from lightning_fabric.plugins.environments import SLURMEnvironment
 from torch.multiprocessing import ProcessExitedException
 
+from sslfast import registry
 from sslfast.data import DaliLoader, ImageBatch, Loader, MemoryLoader, Source, build_source
 from sslfast.errors import DataError, TrainingError, UserError
 from sslfast.methods import Method
@@ -115,6 +116,12 @@ def _fabric(config: TrainConfig) -> tuple[Fabric, bool]:
         raise UserError(f"devices is {devices} and this machine has {torch.cuda.device_count()} GPUs; ask for fewer")
     if config.batch_size % world_size:
         raise UserError(f"batch_size {config.batch_size} cannot be split over {world_size} devices; make it a multiple")
+    least = registry.resolve("methods", config.method).least_batch
+    if config.batch_size // world_size < least:
+        raise UserError(
+            f"batch_size is {config.batch_size} on {world_size} devices, and {config.method!r} needs {least} images or "
+            f"more on each; set --batch-size to at least {least * world_size}"
+        )
     mixed = None if config.precision == "32-true" else _Autocast(config.precision, kind)
     fabric = Fabric(
         accelerator=kind,

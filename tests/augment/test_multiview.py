@@ -6,6 +6,7 @@ import torch
 from sslfast import ops
 from sslfast.augment import MultiView, ViewSpec, presets
 from sslfast.data.batch import ImageBatch
+from sslfast.errors import UserError
 
 IMAGES = torch.randint(0, 256, (6, 20, 24, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 BATCH = ImageBatch.from_dense(IMAGES, index=torch.tensor([4, 7, 0, 12, 1, 9]))
@@ -53,6 +54,36 @@ def test_an_empty_batch_has_empty_views():
     views = MultiView(presets.swav(32))(BATCH.select(slice(0, 0)))
     assert [tuple(view.shape) for view in views.tensors] == [(0, 3, 32, 32)] * 2 + [(0, 3, 14, 14)] * 6
     assert all(params.shape == (0, len(ops.AUGMENT_COLUMNS)) for params in views.params)
+
+
+@pytest.mark.parametrize("seed", [2**63, 2**64 - 1, -(2**63), 2**63 - 1])
+def test_any_seed_of_64_bits_names_a_stream(seed):
+    """The random streams depend on the seed's bits, however their highest one is read."""
+    signed = seed - 2**64 if seed >= 2**63 else seed
+    views = MultiView([SMALL], seed)(BATCH)
+    params, _ = ops.augment_params(SMALL, BATCH.index, BATCH.sizes, signed)
+    assert torch.equal(views.params[0], params)
+    assert not torch.equal(MultiView([SMALL], seed ^ 1)(BATCH).params[0], params)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: MultiView([SMALL], seed=2**64), "seed is 18446744073709551616; it must be a whole number from"),
+        (lambda: MultiView([SMALL], seed=-(2**63) - 1), "seed is -9223372036854775809"),
+        (lambda: MultiView([SMALL], seed=1.5), "seed is 1.5"),
+        (lambda: MultiView([SMALL], dtype="float16"), "dtype is 'float16'; it must be one of torch.float32"),
+        (lambda: MultiView([SMALL], dtype=torch.float64), "dtype is torch.float64"),
+        (lambda: MultiView(SMALL), "it must be a list of one ViewSpec a view"),
+        (lambda: MultiView(["simclr"]), r"specs is \['simclr'\]"),
+        (lambda: MultiView([SMALL])(BATCH, 1.5), "epoch is 1.5"),
+        (lambda: MultiView([SMALL])(BATCH, -1), "epoch is -1; it must be a whole number from 0 to 4294967295"),
+        (lambda: MultiView([SMALL])(BATCH, 2**32), "epoch is 4294967296"),
+    ],
+)
+def test_wrong_arguments_name_themselves_and_what_is_right(make, message):
+    with pytest.raises(UserError, match=message):
+        make()
 
 
 def test_a_view_can_be_changed_in_place():

@@ -1,5 +1,8 @@
 """ViewSpec, presets and MultiView."""
 
+from math import inf, nan
+
+import numpy as np
 import pytest
 import torch
 
@@ -36,11 +39,82 @@ IMAGES = torch.randint(0, 256, (6, 20, 20, 3), dtype=torch.uint8, generator=torc
         ("noise_masking", 2.0),
         ("mean", (0.5, 0.5)),
         ("std", (1.0, 0.0, 1.0)),
+        ("mean", ()),
+        ("size", 100000),
+        ("size", (16,)),
+        ("size", (16, 16, 3)),
+        ("size", 16.0),
+        ("size", "16"),
+        ("size", True),
+        ("rotation", 90.0),
+        ("rotation", (nan,)),
+        ("rotation", "90"),
+        ("mean", 0.5),
+        ("mean", nan),
+        ("mean", (nan, 0.5, 0.5)),
+        ("std", (1.0, inf, 1.0)),
+        ("crop_scale", 0.5),
+        ("crop_scale", ("a", "b")),
+        ("crop_ratio", None),
+        ("crop_ratio", (1.0, inf)),
+        ("hue", "a"),
+        ("hue", (0.1, 0.2)),
+        ("brightness", inf),
+        ("noise_gaussian", inf),
+        ("noise_gaussian", 10**400),
+        ("channel_drop_count", (1, 2.5)),
+        ("blur_kernel", 5.0),
+        ("stream", -1),
+        ("stream", 65536),
+        ("stream", 1.5),
     ],
 )
 def test_values_outside_their_range(field, value):
-    with pytest.raises(UserError, match="ViewSpec"):
+    with pytest.raises(UserError, match=rf"ViewSpec\.{field} is .*; it must be "):
         ViewSpec(**{field: value})
+
+
+def test_sequences_of_any_kind_are_the_same_view():
+    """What is read from YAML or computed by numpy draws what tuples of Python's numbers draw."""
+    fields = {
+        "size": (8, 12),
+        "crop_scale": (0.5, 1.0),
+        "crop_ratio": (1.0, 2.0),
+        "rotation": (0.0, 90.0),
+        "channel_drop_count": (1, 2),
+        "mean": (0.5, 0.25, 0.125),
+        "std": (0.5, 0.25, 0.125),
+    }
+    expected = ViewSpec(**fields)
+    for kind in (list, np.array):
+        spec = ViewSpec(**{name: kind(values) for name, values in fields.items()})
+        assert spec == expected and hash(spec) == hash(expected)
+        assert all(type(side) is int for side in spec.shape) and all(type(value) is float for value in spec.mean)
+        views = (MultiView([one])(ImageBatch.from_dense(IMAGES)).tensors[0] for one in (spec, expected))
+        assert torch.equal(*views)
+    assert ViewSpec(size=np.int64(8)).shape == (8, 8)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: presets.simclr(16.0), "size is 16.0; it must be a whole number of at least 1"),
+        (lambda: presets.byol("16"), "size is '16'"),
+        (lambda: presets.plain((16, 16)), r"size is \(16, 16\)"),
+        (lambda: presets.rotation(0), "size is 0"),
+        (lambda: presets.supervised(None), "size is None"),
+        (lambda: presets.simclr(16, strength="strong"), "strength is 'strong'; it must be a finite number"),
+        (lambda: presets.swav(32, local_views=-1), "local_views is -1"),
+        (lambda: presets.dino(32, local_views=1.5), "local_views is 1.5"),
+        (lambda: presets.swav(32, local_size="8"), "ViewSpec.size is '8'"),
+        (lambda: presets.rotation(32, 4.0), "rotation by 4.0; give the number of angles"),
+        (lambda: presets.rotation(32, ("a", "b")), "an angle of rotation is 'a'"),
+        (lambda: presets.noisy(32, gaussian="much"), "ViewSpec.noise_gaussian is 'much'"),
+    ],
+)
+def test_wrong_arguments_of_presets(make, message):
+    with pytest.raises(UserError, match=message):
+        make()
 
 
 @pytest.mark.parametrize("name", PRESETS)

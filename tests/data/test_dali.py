@@ -357,6 +357,17 @@ def test_bad_arguments(images):
     source = build_source("folder", images)
     with pytest.raises(UserError, match="batch_size is 64, but the data set has only 22 images"):
         load(source, 64)
+    for wrong, message in (
+        ({"threads": -1}, "threads is -1; it must be a whole number of at least 0"),
+        ({"threads": 1.5}, "threads is 1.5"),
+        ({"device": "tpu"}, "device is 'tpu'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            load(source, 4, **wrong)
+    with pytest.raises(UserError, match=r"batch_size is 2\.5"):
+        load(source, 2.5)
+    with pytest.raises(UserError, match="epoch is -1"):
+        next(load(source, 4).epoch(-1))
     with pytest.raises(UserError, match=r"Shapes has none; use data 'folder' or 'webdataset'.*--loader memory"):
         load(build_source("shapes", limit=4), 2)
 

@@ -178,6 +178,20 @@ def test_damaged_files_are_named_with_the_cure(tmp_path):
             decode_image(tmp_path / name)
 
 
+def test_an_early_end_marker_is_not_seen(tmp_path):
+    """The one damage that the table names as decoded: rows before the marker are right, the size is the whole one."""
+    pixels = np.broadcast_to(np.arange(128, dtype=np.uint8)[:, None, None], (128, 128, 3))
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=95)
+    content = buffer.getvalue()
+    scan = content.index(b"\xff\xda") + 14  # where the header of the scan ends
+    path = tmp_path / "early.jpg"
+    path.write_bytes(content[: (scan + len(content)) // 2] + b"\xff\xd9")
+    decoded, whole = decode_image(path).astype(int), pixels.astype(int)
+    assert decoded.shape == (128, 128, 3)
+    assert np.abs(decoded - whole)[:32].max() <= 4 and np.abs(decoded - whole)[96:].max() > 20
+
+
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(DataError, match=r"gone\.png cannot be decoded"):
         decode_image(tmp_path / "gone.png")

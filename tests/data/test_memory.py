@@ -104,11 +104,37 @@ def test_an_empty_set_is_an_error(drop_last):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"batch_size": 0}, "batch_size is 0"), ({"batch_size": 1, "rank": 2, "world_size": 2}, "rank is 2")],
+    [
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"batch_size": 2.5}, "batch_size is 2.5; it must be a whole number of at least 1"),
+        ({"rank": 2, "world_size": 2}, "rank is 2"),
+        ({"rank": 0.5}, "rank is 0.5"),
+        ({"world_size": 0}, "world_size is 0"),
+        ({"seed": 1.5}, "seed is 1.5"),
+        ({"seed": 2**64}, "seed is 18446744073709551616"),
+        ({"device": "tpu"}, "device is 'tpu'; it must be 'cpu' or 'cuda'"),
+        ({"device": "meta"}, "device is 'meta'"),
+        ({"device": None}, "device is None"),
+        ({"device": "cuda:99"}, "device is 'cuda:99' and torch finds .* GPUs"),
+    ],
 )
 def test_bad_arguments(arguments, message):
     with pytest.raises(UserError, match=message):
-        MemoryLoader(make_images(4), **arguments)
+        MemoryLoader(make_images(4), **{"batch_size": 1, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((-1,), "epoch is -1; it must be a whole number of at least 0"),
+        ((0.5,), "epoch is 0.5"),
+        ((0, 5), "start is 5, and an epoch has 4 batches"),
+        ((0, 0.5), "start is 0.5"),
+    ],
+)
+def test_bad_places_in_training(arguments, message):
+    with pytest.raises(UserError, match=message):
+        next(MemoryLoader(make_images(4), 1).epoch(*arguments))
 
 
 @pytest.mark.cuda

@@ -130,6 +130,8 @@ def test_splits_by_folder_and_by_name(tmp_path):
     [
         ({"x.png": png(1), "x.cls": b"cat"}, r"x\.cls does not hold the number of a class: b'cat'"),
         ({"x.png": png(1), "x.cls": b"-1"}, r"x\.cls does not hold"),
+        ({"x.png": png(1), "x.cls": b"16777216"}, r"x\.cls does not hold .*b'16777216'; .* from 0 to 16777215"),
+        ({"x.png": png(1), "x.cls": b"9" * 23}, r"x\.cls does not hold"),  # beyond 64 bits
         ({"x.txt": b""}, "no images in the archives"),
         ({}, "no images in the archives"),
     ],

@@ -202,6 +202,7 @@ def test_options_reach_their_protocol(run):
         ({"data": "foldr"}, "did you mean 'folder'"),
         ({"data_options": {"labels": False}}, "train images have no labels"),
         ({"limit_train": 1}, "train images are all of class 0.*two classes or more"),
+        ({"data_options": {"limit": 3}}, "data_options.limit .* --limit-train and --limit-test$"),
         ({"data_options": {"channels": 1}}, "1 channels and the backbone takes 3"),
         ({"protocols": ["finetune"], "baseline_backbone": "resnet81", "epochs": 1}, "did you mean.*resnet18"),
     ],

@@ -60,6 +60,15 @@ def test_every_method_trains_in_the_loop_of_its_docstring(name: str, batch: Imag
 
 
 @pytest.mark.parametrize("name", list(registry.METHODS))
+def test_every_method_names_the_least_batch_it_trains_with(name: str, batch: ImageBatch) -> None:
+    method = build(name, backbone="resnet10_narrow", image_size=32)
+    assert torch.isfinite(method(method.views(batch.select(slice(0, method.least_batch))))["loss"])
+    if method.least_batch > 1:
+        with pytest.raises(ValueError, match="more than 1 value per channel"):
+            method(method.views(batch.select(slice(0, method.least_batch - 1))))
+
+
+@pytest.mark.parametrize("name", list(registry.METHODS))
 def test_every_method_compiles_to_one_graph(name: str, batch: ImageBatch) -> None:
     method = build(name, backbone="resnet10_narrow").eval()  # no running statistics: both calls see the same state
     views = method.views(batch)

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
-from dataclasses import asdict
+import inspect
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
 import yaml
 
-from sslfast import registry
+from sslfast import methods, registry
+from sslfast.data import build_source
 from sslfast.errors import UserError
 from sslfast.train import TrainConfig, resolve
-from sslfast.train.config import DEFAULTS, read_config, write_config
+from sslfast.train.config import DEFAULTS, GIVEN_OPTIONS, read_config, write_config
 
 RECIPES = sorted((Path(registry.__file__).parent / "recipes").glob("*.yaml"))
 
@@ -63,11 +65,24 @@ def test_out_is_named_after_the_method():
         ({"schedule": "step", "milestones": 2}, "milestones is 2; give a list of epochs"),
         ({"schedule": "step", "milestones": ["1"]}, "give a list of epochs"),
         ({"optimizer": "adam"}, "meant for sgd; set --learning-rate for adam"),
+        ({"data_options": {"limit": 3}}, "data_options.limit is set by an option of its own: --limit$"),
+        ({"data_options": {"on_error": "skip"}}, "data_options.on_error .* --on-error$"),
+        ({"method_options": {"image_size": 16}}, "method_options.image_size .* --image-size$"),
+        ({"method_options": {"in_channels": 1}}, "method_options.in_channels .* --data$"),
     ],
 )
 def test_a_wrong_value_names_the_field_and_the_cure(tiny, changes, message):
     with pytest.raises(UserError, match=message):
         resolve(tiny(**changes))
+
+
+def test_options_of_their_own_are_the_arguments_that_sources_and_methods_share():
+    """No option of a source or a method can meet one that the run passes itself."""
+    for field, build in (("data_options", build_source), ("method_options", methods.build)):
+        parameters = inspect.signature(build).parameters.values()
+        assert {p.name for p in parameters if p.kind is not p.VAR_KEYWORD} == set(GIVEN_OPTIONS[field])
+        options = {name.replace("-", "_") for name in GIVEN_OPTIONS[field].values()}
+        assert options <= {entry.name for entry in fields(TrainConfig)}
 
 
 @pytest.mark.parametrize(("epochs", "warmup"), [(1000, 10), (50, 5), (3, 0.3)])
@@ -121,6 +136,7 @@ def test_every_method_has_a_recipe_file():
 def test_a_recipe_file_adds_to_the_methods_recipe_without_repeating_it(path):
     values = yaml.safe_load(path.read_text())
     recipe = registry.resolve("methods", values["method"]).recipe
-    assert not values.keys() & recipe.keys()
+    repeated = [name for name in values.keys() & recipe.keys() if values[name] == recipe[name]]
+    assert not repeated
     config = asdict(resolve(TrainConfig(**values)))
-    assert config == {**config, **values, **recipe}
+    assert config == {**config, **recipe, **values}

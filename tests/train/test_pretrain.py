@@ -4,6 +4,7 @@ import math
 import os
 import resource
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -270,6 +271,14 @@ def test_a_run_stopped_before_its_first_checkpoint_starts_over(tiny, weights):
 def test_bad_input_is_explained_before_anything_is_written(tiny, tmp_path, changes, message):
     with pytest.raises(UserError, match=message):
         pretrain(tiny(**changes))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("devices", "least"), [(1, 2), (3, 6)])
+def test_a_batch_too_small_for_batch_norm_is_explained(tiny, tmp_path, devices, least):
+    config = replace(tiny(batch_size=devices, devices=devices), method="simsiam")
+    with pytest.raises(UserError, match=f"'simsiam' needs 2 images or more .* at least {least}$"):
+        pretrain(config)
     assert list(tmp_path.iterdir()) == []
 
 

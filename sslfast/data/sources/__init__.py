@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Protocol
 
 from sslfast.data.batch import ImageBatch
@@ -32,7 +33,14 @@ def check_choice(name: str, value: object, valid: tuple[object, ...]) -> None:
         raise UserError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, valid))}")
 
 
-def check_number(name: str, value: object, least: int) -> None:
-    """Raises UserError unless `value` is a whole number of at least `least`."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise UserError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+def check_number(name: str, value: object, least: int, most: int | None = None) -> None:
+    """Raises UserError unless `value` is a whole number of at least `least`, and of at most `most`."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or value < least or (most is not None and value > most):  # type: ignore[operator]
+        need = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise UserError(f"{name} is {value!r}; it must be a whole number {need}")
+
+
+def check_seed(value: object) -> None:
+    """Raises UserError unless `value` is an integer of 64 bits, with or without a sign."""
+    check_number("seed", value, -(2**63), 2**64 - 1)

@@ -18,6 +18,7 @@ from sslfast.data.sources.folder import split_folders
 from sslfast.errors import DataError
 
 LABEL = "cls"
+MOST_CLASSES = 2**24  # a number beyond is no class's but damage: every class up to the largest one has a name in memory
 INDEX_FIELDS = {"v1.2": 4, "v1.1": 3}  # extension, offset, size, name: for each file of a sample
 
 
@@ -177,8 +178,11 @@ def _read_label(archive: int, member: Member) -> int:
     content = os.pread(archive, member.size, member.offset)
     try:
         label = int(content)
-        if label < 0:
-            raise ValueError("labels begin at 0")
+        if not 0 <= label < MOST_CLASSES:
+            raise ValueError("outside the range of labels")
     except ValueError as error:
-        raise DataError(f"{member} does not hold the number of a class: {content[:20]!r}") from error
+        raise DataError(
+            f"{member} does not hold the number of a class: {content[:20]!r}; it must be one from 0 to "
+            f"{MOST_CLASSES - 1}"
+        ) from error
     return label
