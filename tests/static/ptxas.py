@@ -26,7 +26,7 @@ ARCHITECTURES = ("sm_80", "sm_90a")
 FLAGS = [
     *("-std=c++17", "-O3", "--expt-relaxed-constexpr", "-lineinfo", "-fatbin", "-Xptxas", "-v"),
     *(f"-gencode arch=compute_{arch[3:]},code={arch}" for arch in ARCHITECTURES),
-    *("-DSSLFAST_CUDA_LIBRARY", "-DTORCH_TARGET_VERSION=0x020b000000000000"),
+    *("-DSSLFAST_CUDA_LIBRARY", "-DSSLFAST_SM90A", "-DTORCH_TARGET_VERSION=0x020b000000000000"),
     *(f"-I{quote(str(ROOT))}", "-isystem", quote(str(Path(torch.__file__).parent / "include"))),
 ]
 

@@ -103,6 +103,7 @@ __device__ void pairs_that_count(const Exclusions& excluded, bool by_row, int ro
   const int g = threadIdx.x % 32 / 4;
   const int t = threadIdx.x % 4;
   uint32_t inside = 0;
+#pragma unroll 1  // short code: few parts come here
   for (int n = 0; n < n_tiles; ++n) {
     for (int j = 0; j < 2; ++j) {
       if (column_begin + 8 * n + 2 * t + j < columns) inside |= 5u << (4 * n + j);  // h = 0 and 1
@@ -123,6 +124,7 @@ __device__ void pairs_that_count(const Exclusions& excluded, bool by_row, int ro
     }
   }
   if (by_row || excluded.flags == nullptr) return;
+#pragma unroll 1
   for (int n = 0; n < n_tiles; ++n) {
     for (int j = 0; j < 2; ++j) {
       const int column = column_begin + 8 * n + 2 * t + j;

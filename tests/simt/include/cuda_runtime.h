@@ -5,6 +5,7 @@
 
 #include "simt/api.h"
 #include "simt/atomics.h"
+#include "simt/hopper.h"
 #include "simt/intrinsics.h"
 #include "simt/launch.h"
 #include "simt/runtime.h"
