@@ -106,6 +106,7 @@ def load() -> ctypes.CDLL:
     runtime.simt_set_seed.argtypes = [ctypes.c_uint64]
     runtime.simt_guard.argtypes = [ctypes.c_bool]
     runtime.simt_hopper.argtypes = [ctypes.c_bool]
+    runtime.simt_warpgroup_products.restype = ctypes.c_uint64
     for name in ("kernels", "examples"):
         torch.ops.load_library(folder / f"{name}.so")
     return runtime

@@ -90,6 +90,7 @@ __global__ void __launch_bounds__(hopper_threads(backward_consumers), 1)
 
   const auto begin_similarities = [&](const Slot<backward_stages>& slot) {
     mbarrier_wait(ring.full[slot.stage], slot.parity);
+    wgmma_fence(value);
 #pragma unroll
     for (int chunk = 0; chunk < Shape::chunks; ++chunk) {
 #pragma unroll
@@ -102,6 +103,7 @@ __global__ void __launch_bounds__(hopper_threads(backward_consumers), 1)
     wgmma_commit();
   };
   const auto begin_gradient = [&](const Slot<backward_stages>& slot) {
+    wgmma_fence(left);
 #pragma unroll
     for (int p = 0; p < Shape::parts; ++p) {
 #pragma unroll
@@ -136,7 +138,7 @@ __global__ void __launch_bounds__(hopper_threads(backward_consumers), 1)
   Slot<backward_stages> slot;
   count(first);
   mbarrier_wait(ring.rows, 0);
-  wgmma_fence(value, gradient);
+  wgmma_fence(gradient);
   begin_similarities(slot);
   wgmma_wait<0>(value);
   weigh_tile(first);
@@ -144,9 +146,7 @@ __global__ void __launch_bounds__(hopper_threads(backward_consumers), 1)
   for (int tile = first + 1; tile < last; ++tile) {
     const Slot<backward_stages> next = slot.next();
     count(tile);
-    wgmma_fence(value);
     begin_similarities(next);
-    wgmma_fence(left);
     begin_gradient(slot);
     wgmma_wait<1>(value);
     weigh_tile(tile);
@@ -155,7 +155,6 @@ __global__ void __launch_bounds__(hopper_threads(backward_consumers), 1)
     pack();
     slot = next;
   }
-  wgmma_fence(left, gradient);
   begin_gradient(slot);
   wgmma_wait<0>(gradient);
 

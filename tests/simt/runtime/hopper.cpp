@@ -122,6 +122,10 @@ bool deliver_one_copy() {
 void check_async_end() {
   current = &fiber_of(0);
   if (!copies.empty()) fail_at("the block ends while a bulk copy is under way", 0);
+  for (const auto& [address, barrier] : barriers) {
+    if (barrier.bytes != 0)
+      fail_at("the block ends, and bytes of a bulk copy have not been announced or waited for", 0);
+  }
   check_products_end();
 }
 

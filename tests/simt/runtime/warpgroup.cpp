@@ -15,6 +15,7 @@ struct WarpState {
   float b[256][16];      // (column, k)
 };
 WarpState warps[most_warps];
+uint64_t products = 0;  // of all launches, by their first lane
 
 struct Operand {
   uint32_t a[4];
@@ -92,6 +93,8 @@ PendingSums& pending_sums(const WarpgroupProduct& product) {
 
 }  // namespace
 
+extern "C" SIMT_EXPORT uint64_t simt_warpgroup_products() { return products; }
+
 void reset_products() {
   for (WarpState& warp : warps) warp.fetched = warp.history = 0;
 }
@@ -123,6 +126,7 @@ void wgmma(const WarpgroupProduct& product, Site site) {
   WarpState& warp = warps[current->warp()];
   if (warp.fetched != ++state.products) {
     warp.fetched = state.products;
+    ++products;
     fetch(product.b_matrix, product.b_transposed, 0, product.columns, warp.b, product.widen);
     if (product.a == nullptr) fetch(product.a_matrix, false, current->warp() % 4 * 16, 16, warp.a, product.widen);
     for (int row = 0; product.a != nullptr && row < 16; ++row) {

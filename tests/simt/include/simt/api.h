@@ -1,5 +1,5 @@
-// The host functions of the CUDA runtime that launching code needs. The "device" has one multiprocessor, so that
-// kernels which fill the machine once and then loop do loop here.
+// The host functions of the CUDA runtime that launching code needs. The sm_80 "device" has one multiprocessor, so
+// that kernels which fill the machine once and then loop do loop here; the sm_90 one has four, so that they also split.
 #pragma once
 
 #include <cstddef>
@@ -35,7 +35,7 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
     case cudaDevAttrMaxThreadsPerBlock: *value = 1024; break;
     case cudaDevAttrMaxSharedMemoryPerBlock: *value = 48 * 1024; break;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = (simt::is_hopper() ? 227 : 99) * 1024; break;
-    case cudaDevAttrMultiProcessorCount: *value = 1; break;
+    case cudaDevAttrMultiProcessorCount: *value = simt::is_hopper() ? 4 : 1; break;
     case cudaDevAttrMaxSharedMemoryPerMultiprocessor: *value = (simt::is_hopper() ? 228 : 100) * 1024; break;
     case cudaDevAttrComputeCapabilityMajor: *value = simt::is_hopper() ? 9 : 8; break;
     case cudaDevAttrComputeCapabilityMinor: *value = 0; break;
