@@ -1,4 +1,4 @@
-"""nt_xent's Hopper kernels on the bench: the contract's samples, accuracy, defined corner cases, what they leave out."""
+"""nt_xent's Hopper kernels on the bench: the contract's samples, accuracy, corner cases, what they leave out."""
 
 import contract
 import pytest
