@@ -211,19 +211,19 @@ __device__ inline void wgmma_wait(Registers&... registers) {
 #endif
 
 // Begins c = A B, or c += A B where `add`, A (64 x 16) and B (16 x 64 parts) in shared memory.
-template <class T, int parts>
+template <class T, bool transposed_b = false, int parts>
 __device__ inline void wgmma(WarpgroupSums<parts>& c, uint64_t a, uint64_t b, bool add SSLFAST_SITE) {
   static_assert(is_half_type<T> && (parts == 1 || parts == 2), "wgmma multiplies __half or __nv_bfloat16");
 #if defined(SSLFAST_SIMT)
-  simt::wgmma({&c[0][0][0][0], 64 * parts, add, nullptr, a, b, false, simt::widen<T>}, site);
+  simt::wgmma({&c[0][0][0][0], 64 * parts, add, nullptr, a, b, transposed_b, simt::widen<T>}, site);
 #else
-#define SSLFAST_A_IN_SHARED(type)                                                                                  \
-  if constexpr (parts == 1) {                                                                                      \
-    SSLFAST_WGMMA("m64n64k16.f32." type "." type, SSLFAST_NAMES_32, "%32", "%33", "%34", "0, 0", SSLFAST_PART(0),  \
-                  "l"(a), "l"(b), "r"(static_cast<int>(add)));                                                     \
-  } else {                                                                                                         \
-    SSLFAST_WGMMA("m64n128k16.f32." type "." type, SSLFAST_NAMES_64, "%64", "%65", "%66", "0, 0", SSLFAST_PARTS_2, \
-                  "l"(a), "l"(b), "r"(static_cast<int>(add)));                                                     \
+#define SSLFAST_A_IN_SHARED(type)                                                                                    \
+  if constexpr (parts == 1) {                                                                                        \
+    SSLFAST_WGMMA("m64n64k16.f32." type "." type, SSLFAST_NAMES_32, "%32", "%33", "%34", "0, %35", SSLFAST_PART(0),  \
+                  "l"(a), "l"(b), "r"(static_cast<int>(add)), "n"(static_cast<int>(transposed_b)));                  \
+  } else {                                                                                                           \
+    SSLFAST_WGMMA("m64n128k16.f32." type "." type, SSLFAST_NAMES_64, "%64", "%65", "%66", "0, %67", SSLFAST_PARTS_2, \
+                  "l"(a), "l"(b), "r"(static_cast<int>(add)), "n"(static_cast<int>(transposed_b)));                  \
   }
   if constexpr (std::is_same<T, __half>::value) {
     SSLFAST_A_IN_SHARED("f16")

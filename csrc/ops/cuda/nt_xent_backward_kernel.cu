@@ -250,7 +250,7 @@ void backward(const NtXentBackwardArgs<In>& args, CudaContext& context) {
   using T = typename Device<In>::Operand;
   const bool symmetric = args.keys == nullptr;
 #if defined(SSLFAST_SM90A)
-  if (hopper_takes(args, hopper_backward_depth, context)) {
+  if (hopper_takes(args, context)) {
     const int chunks = hopper_backward_chunks(args.depth);
     const Tiles<T> queries = tiles(args.queries, args.rows, args.depth, chunks, tile_rows, context);
     const Tiles<T> keys = symmetric ? queries : tiles(args.keys, args.columns, args.depth, chunks, tile_rows, context);

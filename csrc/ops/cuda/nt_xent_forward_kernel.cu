@@ -149,7 +149,7 @@ void launch_forward(const Task<T>& task, float scale, float* lse, float* largest
 template <class In>
 void forward(const NtXentForwardArgs<In>& args, CudaContext& context) {
 #if defined(SSLFAST_SM90A)
-  if (hopper_takes(args, hopper_forward_depth, context)) return hopper_forward(args, context);
+  if (hopper_takes(args, context)) return hopper_forward(args, context);
 #endif
   using T = typename Device<In>::Operand;
   const bool constant = nt_xent_constant_shift(args.temperature);

@@ -34,6 +34,7 @@ constexpr int chunk_bytes = tile_rows * chunk_row_bytes;
 constexpr int atom_bytes = 1024;  // 8 rows of a chunk
 constexpr int group_rows = 64;    // of a warp group
 constexpr int feeder_registers = 24;
+constexpr int hopper_depth = 512;  // at most: a block's own rows stay in shared memory
 
 // Threads of a block: warp groups that multiply, and one that copies.
 constexpr int hopper_threads(int consumers) { return (consumers + 1) * warpgroup; }
@@ -103,6 +104,52 @@ struct Slot {
   __device__ Slot next() const { return stage + 1 < stages ? Slot{stage + 1, parity} : Slot{0, parity ^ 1}; }
 };
 
+// The one thread that copies: the block's own rows, then the tiles of 128 columns from `first` to `last`, chunk by
+// chunk.
+template <class T, int stages>
+__device__ void feed_chunks(const Tiles<T>& rows, int row_begin, int own_tiles, const Tiles<T>& columns, int first,
+                            int last, unsigned char* own_memory, unsigned char* stage_memory, Ring<stages>& ring) {
+  const int own_bytes = own_tiles * rows.chunks * chunk_bytes;
+  mbarrier_arrive_expecting(ring.rows, own_bytes);
+  copy_bulk(own_memory, rows.chunk(row_begin, 0), own_bytes, ring.rows);
+  Slot<stages> slot;
+  for (int tile = first; tile < last; ++tile) {
+    for (int chunk = 0; chunk < columns.chunks; ++chunk) {
+      mbarrier_wait(ring.empty[slot.stage], slot.parity ^ 1);
+      mbarrier_arrive_expecting(ring.full[slot.stage], chunk_bytes);
+      copy_bulk(stage_memory + slot.stage * chunk_bytes, columns.chunk(tile * tile_rows, chunk), chunk_bytes,
+                ring.full[slot.stage]);
+      slot = slot.next();
+    }
+  }
+}
+
+// Similarities of a warp group's rows and the next tile of columns.
+template <class T, int stages>
+__device__ void multiply_chunks(uint64_t own, uint64_t staged, int chunks, Ring<stages>& ring, Slot<stages>& slot,
+                                WarpgroupSums<2>& value) {
+  wgmma_fence(value);
+  int previous = 0;
+  for (int chunk = 0; chunk < chunks; ++chunk) {
+    mbarrier_wait(ring.full[slot.stage], slot.parity);
+    wgmma_fence();
+#pragma unroll
+    for (int k = 0; k < chunk_row_bytes; k += 32) {
+      wgmma<T>(value, advanced(own, chunk * chunk_bytes + k), advanced(staged, slot.stage * chunk_bytes + k),
+               chunk > 0 || k > 0);
+    }
+    wgmma_commit();
+    if (chunk > 0) {
+      wgmma_wait<1>();
+      ring.release(previous);
+    }
+    previous = slot.stage;
+    slot = slot.next();
+  }
+  wgmma_wait<0>(value);
+  ring.release(previous);
+}
+
 // Dynamic shared memory from the first multiple of an atom.
 __device__ inline unsigned char* aligned_shared(unsigned char* shared) {
   return shared + (atom_bytes - shared_address(shared) % atom_bytes) % atom_bytes;
@@ -127,9 +174,9 @@ inline bool hopper_wanted() {
 }
 
 template <class Args>
-bool hopper_takes(const Args& args, int64_t most_depth, const CudaContext& context) {
+bool hopper_takes(const Args& args, const CudaContext& context) {
   using In = std::remove_const_t<std::remove_pointer_t<decltype(args.queries)>>;
-  return hopper_wanted() && args.depth <= most_depth && plane_products<In>(args.tf32) == 1 &&
+  return hopper_wanted() && args.depth <= hopper_depth && plane_products<In>(args.tf32) == 1 &&
          context.capability() == 90;
 }
 

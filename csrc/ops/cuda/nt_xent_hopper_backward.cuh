@@ -5,13 +5,13 @@
 #pragma once
 
 #include "csrc/ops/cuda/nt_xent_hopper.cuh"
+#include "csrc/ops/cuda/nt_xent_hopper_deep.cuh"
 #include "csrc/ops/cuda/nt_xent_weights.cuh"
 
 #if defined(SSLFAST_SM90A)
 namespace sslfast {
 namespace {
 
-constexpr int hopper_backward_depth = 256;
 constexpr int backward_consumers = 2;    // of 64 rows: 128, a tile
 constexpr int backward_registers = 240;  // of 168 for each of 384 threads
 constexpr int backward_stages = 4;
@@ -193,8 +193,10 @@ int launch_hopper_backward(HopperSide<T>& side, CudaContext& context) {
   return shares.count;
 }
 
-// Depths of 64, 128 and 256.
-inline int hopper_backward_chunks(int64_t depth) { return depth <= 64 ? 1 : depth <= 128 ? 2 : 4; }
+// Depths of 64, 128 and 256; above, of whole products.
+inline int hopper_backward_chunks(int64_t depth) {
+  return depth <= 64 ? 1 : depth <= 128 ? 2 : static_cast<int>(padded_to(depth, product_width)) / chunk_width;
+}
 
 // Gradient of one side's rows.
 template <bool running, class T, class In>
@@ -203,6 +205,9 @@ void hopper_gradient(const Tiles<T>& rows, const Tiles<T>& columns, const Weight
   using Number = typename Device<In>::Number;
   HopperSide<T> side{rows, columns, weights, 0, nullptr};
   const int width = rows.chunks * chunk_width;
+  if (width > product_width) {
+    return hopper_deep_gradient<running>(rows, columns, weights, args, scale, gradient, context);
+  }
   const int shares = width == 64    ? launch_hopper_backward<T, 64, running>(side, context)
                      : width == 128 ? launch_hopper_backward<T, 128, running>(side, context)
                                     : launch_hopper_backward<T, 256, running>(side, context);

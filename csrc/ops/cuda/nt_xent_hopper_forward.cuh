@@ -11,7 +11,6 @@
 namespace sslfast {
 namespace {
 
-constexpr int hopper_forward_depth = 512;
 constexpr int forward_stages = 6;  // of one chunk of a tile of keys
 
 // Of the compiler's 96 (five warp groups) and 168 (three) for each thread, with what the one that copies gives back.
@@ -46,18 +45,7 @@ __global__ void __launch_bounds__(hopper_threads(consumers), 1) nt_xent_hopper_f
   if (threadIdx.x >= consumers * warpgroup) {
     release_registers<feeder_registers>();
     if (threadIdx.x != consumers * warpgroup) return;
-    const int own_bytes = consumers / 2 * chunks * chunk_bytes;
-    mbarrier_arrive_expecting(ring.rows, own_bytes);
-    copy_bulk(rows, task.queries.chunk(row_begin, 0), own_bytes, ring.rows);
-    for (int tile = first; tile < last; ++tile) {
-      for (int chunk = 0; chunk < chunks; ++chunk) {
-        mbarrier_wait(ring.empty[slot.stage], slot.parity ^ 1);
-        mbarrier_arrive_expecting(ring.full[slot.stage], chunk_bytes);
-        copy_bulk(stages + slot.stage * chunk_bytes, task.keys.chunk(tile * tile_rows, chunk), chunk_bytes,
-                  ring.full[slot.stage]);
-        slot = slot.next();
-      }
-    }
+    feed_chunks(task.queries, row_begin, consumers / 2, task.keys, first, last, rows, stages, ring);
     return;
   }
 
@@ -78,26 +66,7 @@ __global__ void __launch_bounds__(hopper_threads(consumers), 1) nt_xent_hopper_f
       partial[p] = is_partial<1, 8>(task.excluded, row, task.queries.count, column + 64 * p, task.keys.count);
     }
     WarpgroupSums<2> value;
-    wgmma_fence(value);
-    int previous = 0;
-    for (int chunk = 0; chunk < chunks; ++chunk) {
-      mbarrier_wait(ring.full[slot.stage], slot.parity);
-      wgmma_fence();
-#pragma unroll
-      for (int k = 0; k < chunk_row_bytes; k += 32) {
-        wgmma<T>(value, advanced(own, chunk * chunk_bytes + k), advanced(staged, slot.stage * chunk_bytes + k),
-                 chunk > 0 || k > 0);
-      }
-      wgmma_commit();
-      if (chunk > 0) {
-        wgmma_wait<1>();
-        ring.release(previous);
-      }
-      previous = slot.stage;
-      slot = slot.next();
-    }
-    wgmma_wait<0>(value);
-    ring.release(previous);
+    multiply_chunks<T>(own, staged, chunks, ring, slot, value);
 #pragma unroll
     for (int p = 0; p < 2; ++p) {
       if (partial[p]) mask(task.excluded, row, task.queries.count, column + 64 * p, task.keys.count, value[p]);
