@@ -31,7 +31,6 @@ struct Copy {
 
 std::map<void*, Barrier> barriers;
 std::vector<Copy> copies;
-bool hopper = false;
 
 void learn(Clock& clock, const Clock& other) {
   clock.resize(std::max(clock.size(), other.size()), 0);
@@ -64,10 +63,6 @@ void deliver(size_t index) {
 }
 
 }  // namespace
-
-extern "C" SIMT_EXPORT void simt_hopper(bool on) { hopper = on; }
-bool is_hopper() { return hopper; }
-size_t shared_bytes_of_block() { return (hopper ? 227 : 99) * 1024; }
 
 void reset_async() {
   barriers.clear();

@@ -52,6 +52,5 @@ bool deliver_one_copy();
 void check_async_end();
 void reset_products();
 void check_products_end();
-size_t shared_bytes_of_block();
 
 }  // namespace simt

@@ -18,7 +18,6 @@ Launch running;
 
 namespace {
 
-constexpr int max_threads = 1024;
 constexpr size_t guard_bytes = 4096;
 
 struct Snapshot {
@@ -237,22 +236,6 @@ void end_launch() {
   current = nullptr;
   end_shared();
   ++running.now;
-}
-
-void check_launch(const Index& grid, const Index& block, size_t shared_bytes) {
-  const size_t threads = size_t{block.x} * block.y * block.z;
-  if (threads < 1 || threads > max_threads || block.z > 64) {
-    throw std::runtime_error("simt: a block has 1 to 1024 threads, asked for " + std::to_string(threads));
-  }
-  if (grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535) {
-    throw std::runtime_error("simt: a grid is at most 2147483647 x 65535 x 65535 blocks, asked for " +
-                             std::to_string(grid.x) + " x " + std::to_string(grid.y) + " x " + std::to_string(grid.z));
-  }
-  const size_t most = shared_bytes_of_block();
-  if (shared_bytes > most) {
-    throw std::runtime_error("simt: a block has at most " + std::to_string(most) +
-                             " bytes of shared memory, asked for " + std::to_string(shared_bytes));
-  }
 }
 
 }  // namespace

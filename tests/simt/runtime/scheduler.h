@@ -75,6 +75,10 @@ std::string site_text(const Site& site);
 // The window of addresses that the block's shared memory has; dynamic memory begins at an odd multiple of 16.
 uintptr_t shared_window();
 
+// What the chip refuses to launch is an error.
+inline constexpr int max_threads = 1024;
+void check_launch(const Index& grid, const Index& block, size_t shared_bytes);
+
 inline constexpr size_t stack_bytes = 128 * 1024;
 bool in_fiber_stacks(uintptr_t address);
 
