@@ -5,8 +5,8 @@
 // that is 0.78 ns of products and 0.54 ns of exponentials for 1000 pairs, so neither may wait for the other: two blocks
 // share a multiprocessor, and one multiplies while the other exponentiates. Where queries are their own keys, forward
 // computes each pair once. Shared memory delivers 128 bytes a clock: for 32 products a warp's part of 64 x 64 reads 8
-// fragments of 512 bytes, 32 clocks; the products take 64 on an A100 and 32 on an H200, where a path with wgmma, which
-// reads larger tiles, would have room above this one.
+// fragments of 512 bytes, 32 clocks; the products take 64 on an A100 and 32 on an H200, where wgmma, which reads
+// larger tiles, has room above this path: nt_xent_hopper.cuh.
 #pragma once
 
 #include <cstdint>
