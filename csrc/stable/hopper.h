@@ -30,14 +30,15 @@
 #define SSLFAST_HOPPER_CODE 0
 #endif
 
-#if SSLFAST_HOPPER_CODE
 namespace sslfast {
+
+constexpr int warpgroup = 128;  // threads
+
+#if SSLFAST_HOPPER_CODE
 
 #if defined(SSLFAST_SIMT)
 inline uint32_t shared_address(const void* shared) { return simt::shared_address(shared); }
 #endif
-
-constexpr int warpgroup = 128;  // threads
 
 // All threads of a warp group give registers back, or wait until so many each are theirs: a block whose kernel is
 // compiled for R registers and T threads has R * T, and at most 512 for the four warps that share a lane.
@@ -266,8 +267,8 @@ __device__ inline void wgmma_transposed(WarpgroupSums<parts>& c, const uint32_t 
 #undef SSLFAST_NAMES_64
 #undef SSLFAST_WGMMA
 #endif
+#endif
 
 }  // namespace sslfast
-#endif
 
 #undef SSLFAST_SITE
