@@ -34,6 +34,12 @@ namespace sslfast {
 
 constexpr int warpgroup = 128;  // threads
 
+// A barrier in shared memory. Its phases 0, 1, 2, … each complete after `arrivals` arrivals and all bytes that were
+// announced to it.
+struct alignas(8) Mbarrier {
+  uint64_t state;
+};
+
 #if SSLFAST_HOPPER_CODE
 
 #if defined(SSLFAST_SIMT)
@@ -58,11 +64,6 @@ __device__ inline void claim_registers() {
 }
 
 // --- barriers in shared memory ---------------------------------------------------------------------------------------
-
-// Its phases 0, 1, 2, … each complete after `arrivals` arrivals and all bytes that were announced to it.
-struct alignas(8) Mbarrier {
-  uint64_t state;
-};
 
 // By one thread; then fence_async_proxy by that thread, and __syncthreads.
 __device__ inline void mbarrier_init(Mbarrier& barrier, int arrivals) {

@@ -159,7 +159,7 @@ __device__ inline unsigned char* aligned_shared(unsigned char* shared) {
 // --- host ------------------------------------------------------------------------------------------------------------
 
 template <int stages>
-constexpr int ring_bytes = (1 + 2 * stages) * static_cast<int>(sizeof(uint64_t));
+constexpr int ring_bytes = (1 + 2 * stages) * static_cast<int>(sizeof(Mbarrier));
 
 inline bool hopper_wanted() {
 #if defined(SSLFAST_SIMT)
