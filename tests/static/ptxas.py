@@ -158,7 +158,8 @@ def read_report(text: str) -> dict[tuple[str, str], Kernel]:
     for line in text.splitlines():
         if match := re.search(r"Compiling entry function '(\w+)' for '(\w+)'", line):
             current, architecture = match.groups()
-            kernel = kernels[current, architecture] = Kernel(current, architecture, serialized=current in serialized)
+            kernel = kernels[current, architecture] = Kernel(current, architecture)
+            kernel.serialized = architecture == "sm_90a" and current in serialized  # only there is wgmma
         elif match := re.search(r"Function properties for (\w+)", line):
             described = match[1]
         elif match := re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", line):
