@@ -40,6 +40,11 @@ class CudaContext {
   // Largest dynamic shared memory that a block may ask for, in bytes.
   int shared_limit() const { return attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin); }
 
+  // 80 for compute capability 8.0.
+  int capability() const {
+    return 10 * attribute(cudaDevAttrComputeCapabilityMajor) + attribute(cudaDevAttrComputeCapabilityMinor);
+  }
+
   void* scratch(int64_t bytes) {
     held_.push_back(torch::stable::new_empty(like_, {bytes}, ScalarType::Byte));
     return held_.back().mutable_data_ptr();

@@ -1,6 +1,7 @@
 """The SIMT bench against the chip: its own example kernels, compiled by nvcc, give what the bench says they give.
 
-Warp collectives, intrinsics, 16-bit types, atomics, shared memory, tensor-core fragments, ldmatrix and cp.async.
+Warp collectives, intrinsics, 16-bit types, atomics, shared memory, tensor-core fragments, ldmatrix and cp.async; on
+Hopper mbarriers, bulk copies and wgmma.
 """
 
 import os
@@ -20,6 +21,7 @@ SCHEMAS = """
 STABLE_TORCH_LIBRARY_FRAGMENT(sslfast, library) {
   library.def("example(str name, Tensor input, int[] sizes, ScalarType dtype) -> Tensor");
   library.def("example_product(str path, Tensor a, Tensor b) -> Tensor");
+  library.def("example_warpgroup(str path, str bug, Tensor a, Tensor b, int columns) -> Tensor");
 }
 """
 
@@ -30,7 +32,7 @@ def build(folder: Path, architecture: str) -> Path:
     schemas.write_text(SCHEMAS)
     library = folder / "examples.so"
     torch_folder = Path(torch.__file__).parent
-    sources = [schemas, *(bench.HERE / "kernels" / name for name in ("examples.cu", "tensor_core.cu"))]
+    sources = [schemas, *(bench.HERE / "kernels" / name for name in ("examples.cu", "tensor_core.cu", "hopper.cu"))]
     command = [
         *("nvcc", "-std=c++17", "-O2", "--expt-relaxed-constexpr", f"-arch={architecture}", "-shared"),
         *("-Xcompiler", "-fPIC", "-DSSLFAST_CUDA_LIBRARY", "-DTORCH_TARGET_VERSION=0x020b000000000000"),
@@ -92,3 +94,18 @@ def test_tensor_cores(path, dtype, chip):
     a, b = NORMAL[:512].view(16, 32).to(dtype), NORMAL[512:768].view(32, 8).to(dtype)
     arguments = ("example_product", path, a, b)
     torch.testing.assert_close(chip(*arguments), bench.call(*arguments)[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("columns", [64, 128])
+@pytest.mark.parametrize("path", ["shared", "registers"])
+def test_warpgroups(path, columns, dtype, chip):
+    if torch.cuda.get_device_capability() != (9, 0):
+        pytest.skip("wgmma needs a GPU of compute capability 9.0")
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(64, 320, generator=generator).to(dtype)
+    b = torch.randn(columns, 320, generator=generator).to(dtype)
+    arguments = ("example_warpgroup", path, "none", a, b.T.contiguous() if path == "registers" else b, columns)
+    with bench.hopper():
+        expected = bench.call(*arguments)[0]
+    torch.testing.assert_close(chip(*arguments), expected, rtol=1e-4, atol=1e-4)

@@ -105,6 +105,8 @@ def load() -> ctypes.CDLL:
     runtime = ctypes.CDLL(str(folder / "libsimt.so"), mode=ctypes.RTLD_GLOBAL)
     runtime.simt_set_seed.argtypes = [ctypes.c_uint64]
     runtime.simt_guard.argtypes = [ctypes.c_bool]
+    runtime.simt_hopper.argtypes = [ctypes.c_bool]
+    runtime.simt_warpgroup_products.restype = ctypes.c_uint64
     for name in ("kernels", "examples"):
         torch.ops.load_library(folder / f"{name}.so")
     return runtime
@@ -120,6 +122,17 @@ def guarded(seed: int = 0) -> Iterator[None]:
         yield
     finally:
         runtime.simt_guard(False)
+
+
+@contextmanager
+def hopper() -> Iterator[None]:
+    """Inside, the bench is an sm_90 chip, whose kernels may use what csrc/stable/hopper.h offers."""
+    runtime = load()
+    runtime.simt_hopper(True)
+    try:
+        yield
+    finally:
+        runtime.simt_hopper(False)
 
 
 def changed(before: Tensor, after: Tensor) -> bool:

@@ -1,10 +1,10 @@
 """The proof that the bench guards the kernels: each is broken on purpose, and a test must fail.
 
-    python tests/simt/mutants.py [kernel …]
+    python tests/simt/mutants.py [kernel …] [hopper]
 
 puts one bug at a time (a wrong index, a missing barrier, a missing tail guard) into a copy of a kernel's source, builds
 the bench with it and runs the tests of that kernel. It prints which test failed and why, and exits with 1 when a mutant
-survives.
+survives. `hopper` keeps to the bugs in Hopper kernels.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def with_headers(source: Path) -> str:
 class Mutant:
     """One bug in csrc/ops/cuda/<kernel>_kernel.cu or its headers: `before` occurs once and becomes `after`.
 
-    The samples of the ops whose names begin with `op`, or else with the kernel's, are to find it.
+    The samples of the ops whose names begin with `op`, or else with the kernel's, are to find it; on the bench as an
+    sm_90 chip where it says `hopper`.
     """
 
     kernel: str
@@ -51,6 +52,7 @@ class Mutant:
     before: str
     after: str
     op: str = ""
+    hopper: bool = False
 
     @property
     def source(self) -> Path:
@@ -239,6 +241,28 @@ MUTANTS = [
     Mutant("nt_xent_backward", "missing tail guard", "if (row >= padded) return;", ""),
     Mutant("nt_xent_backward", "missing tail guard", "row < count ? grad[row] * *scale : 0.0f", "grad[row] * *scale"),
     Mutant("nt_xent_backward", "missing tail guard", "e < excluded.count && column < columns", "e < excluded.count"),
+    *(
+        Mutant(f"nt_xent_{kernel}", kind, before, after, hopper=True)
+        for kernel, kind, before, after in (
+            ("forward", "wrong index", "k % chunk_width / 8 ^ in_tile % 8;", "k % chunk_width / 8;"),
+            ("forward", "wrong index", "group % 2 * (chunk_bytes / 2), atom_bytes", "0, atom_bytes"),
+            ("forward", "wrong index", "Slot{0, parity ^ 1}", "Slot{0, parity}"),
+            ("forward", "missing fence", "      fence_async_proxy();\n", ""),
+            ("forward", "missing barrier", "    __syncthreads();\n  }\n\n  // The warp's", "  }\n\n  // The warp's"),
+            ("forward", "missing wait", "  mbarrier_wait(ring.rows, 0);\n", ""),
+            ("forward", "missing wait", "mbarrier_wait(ring.full[slot.stage], slot.parity);\n", ""),
+            ("forward", "missing wait", "mbarrier_wait(ring.empty[slot.stage], slot.parity ^ 1);\n", ""),
+            ("forward", "missing wait", "wgmma_wait<1>();\n      ring.release(previous);", "ring.release(previous);"),
+            ("forward", "missing tail guard", "row < count && k < depth ? static", "k < depth ? static"),
+            ("forward", "missing tail guard", "if (partial[p]) mask(", "if (false) mask("),
+            ("backward", "wrong index", "(4 * p + slab) * 2 * atom_bytes", "slab * 2 * atom_bytes"),
+            ("backward", "wrong index", "s * Shape::sum_parts * Shape::column", "0 * Shape::column"),
+            ("backward", "missing wait", "    wgmma_wait<1>(value);\n", ""),
+            ("backward", "missing wait", "    wgmma_wait<0>();\n    ring.release", "    ring.release"),
+            ("backward", "missing fence", "    wgmma_fence(left);\n", ""),
+            ("backward", "missing release", "    ring.release(slot.stage);\n", ""),
+        )
+    ),
     Mutant("patch_grid_params", "wrong index", "entry - b * args.count", "entry"),
     Mutant("patch_grid_params", "missing tail guard", "if (entry >= args.images * args.count) return;", ""),
     Mutant("patch_grid", "wrong index", "const int x = patch.left + u;", "const int x = patch.left + u + 1;"),
@@ -277,9 +301,11 @@ def test_of(mutant: Mutant) -> tuple[str, str] | None:
         "pytest",
         "-x",
         "-q",
-        str(bench.HERE / "test_kernels.py"),
+        str(bench.HERE / ("test_nt_xent_hopper.py" if mutant.hopper else "test_kernels.py")),
         "-k",
-        f"test_kernel and {mutant.op or mutant.kernel}",
+        f"test_sample and {mutant.kernel} or test_against"
+        if mutant.hopper
+        else f"test_kernel and {mutant.op or mutant.kernel}",
     ]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=bench.ROOT)
     assert result.returncode in (0, 1), result.stdout + result.stderr
@@ -291,10 +317,10 @@ def test_of(mutant: Mutant) -> tuple[str, str] | None:
 
 
 def main() -> None:
-    chosen = sys.argv[1:]
+    chosen = [name for name in sys.argv[1:] if name != "hopper"]
     survived = 0
     for mutant in MUTANTS:
-        if chosen and mutant.kernel not in chosen:
+        if (chosen and mutant.kernel not in chosen) or ("hopper" in sys.argv and not mutant.hopper):
             continue
         killer = test_of(mutant)
         survived += killer is None

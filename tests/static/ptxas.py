@@ -26,7 +26,7 @@ ARCHITECTURES = ("sm_80", "sm_90a")
 FLAGS = [
     *("-std=c++17", "-O3", "--expt-relaxed-constexpr", "-lineinfo", "-fatbin", "-Xptxas", "-v"),
     *(f"-gencode arch=compute_{arch[3:]},code={arch}" for arch in ARCHITECTURES),
-    *("-DSSLFAST_CUDA_LIBRARY", "-DTORCH_TARGET_VERSION=0x020b000000000000"),
+    *("-DSSLFAST_CUDA_LIBRARY", "-DSSLFAST_SM90A", "-DTORCH_TARGET_VERSION=0x020b000000000000"),
     *(f"-I{quote(str(ROOT))}", "-isystem", quote(str(Path(torch.__file__).parent / "include"))),
 ]
 
@@ -40,7 +40,8 @@ class Claim:
         load_bytes, store_bytes: exactly these widths of global loads and stores, where given; (16, 4) is 16 bytes with
             a tail of 4.
         widest_store: at least one global store of so many bytes.
-        tensor_cores: at least one tensor-core instruction.
+        tensor_cores: at least one tensor-core instruction, and none that waits for the one before.
+        architecture: what is claimed holds for this one alone, and elsewhere the kernel is empty.
     """
 
     hot: bool = False
@@ -48,6 +49,7 @@ class Claim:
     store_bytes: tuple[int, ...] | None = None
     widest_store: int = 0
     tensor_cores: bool = False
+    architecture: str | None = None
 
 
 # A kernel joins by one line.
@@ -65,6 +67,10 @@ CLAIMS: dict[str, Claim] = {
     "nt_xent_backward_tensor_kernel": Claim(hot=True, tensor_cores=True),
     "nt_xent_band_kernel": Claim(hot=True, tensor_cores=True),
     "nt_xent_product_kernel": Claim(hot=True, tensor_cores=True),
+    "nt_xent_hopper_forward_kernel": Claim(hot=True, tensor_cores=True, architecture="sm_90a"),
+    "nt_xent_hopper_backward_kernel": Claim(hot=True, tensor_cores=True, architecture="sm_90a"),
+    "nt_xent_hopper_band_kernel": Claim(hot=True, tensor_cores=True, architecture="sm_90a"),
+    "nt_xent_hopper_product_kernel": Claim(hot=True, tensor_cores=True, architecture="sm_90a"),
     "patch_grid": Claim(hot=True),
     "patch_grid_backward": Claim(hot=True),
     "patch_grid_params": Claim(hot=True),
@@ -76,7 +82,8 @@ CLAIMS: dict[str, Claim] = {
 class Kernel:
     """One kernel for one architecture; `load_bytes` and the like count instructions by width or name.
 
-    `on_bench` is false for a kernel of one chip only, which the SIMT bench does not run.
+    `serialized`: the assembler lets each wgmma wait for the one before. `on_bench` is false for a kernel of one chip
+    only, which the SIMT bench does not run.
     """
 
     name: str
@@ -89,6 +96,7 @@ class Kernel:
     load_bytes: dict[int, int] = field(default_factory=dict)
     store_bytes: dict[int, int] = field(default_factory=dict)
     tensor_instructions: dict[str, int] = field(default_factory=dict)
+    serialized: bool = False
     on_bench: bool = True
 
     @property
@@ -146,10 +154,12 @@ def read_report(text: str) -> dict[tuple[str, str], Kernel]:
     """The report of `ptxas -v`: kernels by mangled name and architecture."""
     kernels: dict[tuple[str, str], Kernel] = {}
     current = described = ""
+    serialized = set(re.findall(r"wgmma.mma_async instructions are serialized .* in the function '(\w+)'", text))
     for line in text.splitlines():
         if match := re.search(r"Compiling entry function '(\w+)' for '(\w+)'", line):
             current, architecture = match.groups()
             kernel = kernels[current, architecture] = Kernel(current, architecture)
+            kernel.serialized = architecture == "sm_90a" and current in serialized  # only there is wgmma
         elif match := re.search(r"Function properties for (\w+)", line):
             described = match[1]
         elif match := re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", line):
@@ -222,6 +232,8 @@ def inspect(sources: list[Path], folder: Path = ROOT / "build" / "static") -> li
 
 def broken_claims(kernel: Kernel, claim: Claim) -> list[str]:
     """What `kernel` does not keep of `claim`, each as a sentence."""
+    if claim.architecture not in (None, kernel.architecture):
+        return []
     found = []
     spilled = kernel.spill_store_bytes + kernel.spill_load_bytes
     if claim.hot and spilled > 0:
@@ -237,6 +249,8 @@ def broken_claims(kernel: Kernel, claim: Claim) -> list[str]:
     widest = max(kernel.store_bytes, default=0)
     if widest < claim.widest_store:
         found.append(f"its widest global store is {widest} bytes, claimed are {claim.widest_store}")
+    if kernel.serialized:
+        found.append("its wgmma instructions are serialized")
     if claim.tensor_cores and not kernel.tensor_instructions:
         found.append("it has no tensor-core instruction")
     return [f"{kernel.name} for {kernel.architecture}: {sentence}" for sentence in found]

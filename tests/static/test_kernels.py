@@ -12,6 +12,7 @@ reason = ptxas.missing_tools()
 needs_compiler = pytest.mark.skipif(reason is not None, reason=f"kernels cannot be inspected: {reason}")
 
 REPORT = """
+ptxas info    : (C7510) wgmma.mma_async instructions are serialized due to a call in the function '_Z3abcPf'
 ptxas info    : 28 bytes gmem
 ptxas info    : Compiling entry function '_Z3abcPf' for 'sm_80'
 ptxas info    : Function properties for _Z3abcPf
@@ -36,6 +37,13 @@ def test_report_is_read():
     ptxas.read_machine_code(CODE, kernels)
     expected = Kernel("_Z3abcPf", "sm_80", 64, 32, 96, 8, 16, {16: 2}, {1: 1}, {"HMMA.16816.F32": 1})
     assert kernels == {("_Z3abcPf", "sm_80"): expected}
+
+
+def test_serialized_products_are_noticed():
+    (kernel,) = ptxas.read_report(REPORT.replace("sm_80", "sm_90a")).values()
+    (sentence,) = broken_claims(kernel, Claim())
+    assert "its wgmma instructions are serialized" in sentence
+    assert broken_claims(kernel, Claim(hot=True, architecture="sm_80")) == []
 
 
 @pytest.fixture(scope="session")

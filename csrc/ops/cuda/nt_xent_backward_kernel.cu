@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "csrc/ops/cuda/nt_xent_deep.cuh"
+#include "csrc/ops/cuda/nt_xent_hopper_backward.cuh"
 
 namespace sslfast {
 namespace {
@@ -57,29 +58,6 @@ __device__ void fetch(const Task<T>& task, int row_begin, int column_begin, int 
         columns.data + p * columns.plane + static_cast<int64_t>(column_begin) * columns.depth + first, columns.depth);
   }
   copy_async_commit();
-}
-
-// The weights as left operands, one for each 16 columns: register i of m is the pair (h, columns) of the C fragments
-// 2 slab and 2 slab + 1. With `rest`, what rounding to 16 bits has left.
-template <class T, int m_tiles, int n_tiles>
-__device__ void pack_weights(const float (&value)[m_tiles][n_tiles][4], bool rest,
-                             uint32_t (&left)[n_tiles / 2][m_tiles][4]) {
-#pragma unroll
-  for (int slab = 0; slab < n_tiles / 2; ++slab) {
-#pragma unroll
-    for (int m = 0; m < m_tiles; ++m) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        float low = value[m][2 * slab + i / 2][i % 2 * 2];
-        float high = value[m][2 * slab + i / 2][i % 2 * 2 + 1];
-        if (rest) {
-          low -= static_cast<float>(static_cast<T>(low));
-          high -= static_cast<float>(static_cast<T>(high));
-        }
-        left[slab][m][i] = pack_floats<T>(low, high);
-      }
-    }
-  }
 }
 
 // sum += weights * columns, both split. Tensor cores cut off what does not fit into a sum, which over many columns
@@ -240,12 +218,11 @@ void backward_side(const Rows<typename Device<In>::Operand>& rows, const Rows<ty
          stride, rows.depth, args.depth, unscale, scale, target);
 }
 
-template <bool running, class In>
-void backward(const NtXentBackwardArgs<In>& args, CudaContext& context) {
-  using T = typename Device<In>::Operand;
+// gradient(rows, columns, weights, scale, where to) for each side whose gradient is wanted.
+template <bool running, class In, class Operand, class Gradient>
+void both_sides(const Operand& queries, const Operand& keys, const NtXentBackwardArgs<In>& args, CudaContext& context,
+                const Gradient& gradient) {
   const bool symmetric = args.keys == nullptr;
-  const Rows<T> queries = operand(args.queries, args.rows, args.depth, args.tf32, context);
-  const Rows<T> keys = symmetric ? queries : operand(args.keys, args.columns, args.depth, args.tf32, context);
   const Exclusions excluded = exclusions(args.excluded, args.rows, args.exclusions, args.columns, context);
   const float factor = static_cast<float>(log2_e / args.temperature);
   const float constant_shift = running ? 0.0f : factor;
@@ -261,11 +238,36 @@ void backward(const NtXentBackwardArgs<In>& args, CudaContext& context) {
   const Losses none{nullptr, nullptr};
   const Weights by_query{losses,     symmetric ? losses : none, excluded,      true, queries.count,
                          keys.count, factor * similarity_scale, constant_shift};
-  backward_side<running>(queries, keys, by_query, args, scale, args.grad_queries, context);
+  gradient(queries, keys, by_query, scale, args.grad_queries);
   if (args.grad_keys == nullptr) return;
   const Weights by_key{none,          losses, excluded, false, keys.count, queries.count, factor * similarity_scale,
                        constant_shift};
-  backward_side<running>(keys, queries, by_key, args, scale, args.grad_keys, context);
+  gradient(keys, queries, by_key, scale, args.grad_keys);
+}
+
+template <bool running, class In>
+void backward(const NtXentBackwardArgs<In>& args, CudaContext& context) {
+  using T = typename Device<In>::Operand;
+  const bool symmetric = args.keys == nullptr;
+#if defined(SSLFAST_SM90A)
+  if (hopper_takes(args, context)) {
+    const int chunks = hopper_backward_chunks(args.depth);
+    const Tiles<T> queries = tiles(args.queries, args.rows, args.depth, chunks, tile_rows, context);
+    const Tiles<T> keys = symmetric ? queries : tiles(args.keys, args.columns, args.depth, chunks, tile_rows, context);
+    return both_sides<running>(
+        queries, keys, args, context,
+        [&](const Tiles<T>& rows, const Tiles<T>& columns, const Weights& weights, const float* scale, In* gradient) {
+          hopper_gradient<running>(rows, columns, weights, args, scale, gradient, context);
+        });
+  }
+#endif
+  const Rows<T> queries = operand(args.queries, args.rows, args.depth, args.tf32, context);
+  const Rows<T> keys = symmetric ? queries : operand(args.keys, args.columns, args.depth, args.tf32, context);
+  both_sides<running>(
+      queries, keys, args, context,
+      [&](const Rows<T>& rows, const Rows<T>& columns, const Weights& weights, const float* scale, In* gradient) {
+        backward_side<running>(rows, columns, weights, args, scale, gradient, context);
+      });
 }
 
 template <class In>

@@ -5,20 +5,14 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "csrc/ops/cuda/nt_xent_hopper_forward.cuh"
+#include "csrc/ops/cuda/nt_xent_totals.cuh"
 #include "csrc/ops/cuda/nt_xent_walk.cuh"
 
 namespace sslfast {
 namespace {
 
 constexpr int most_groups = 64;
-
-// Totals in parts (groups, padded rows), relative to 2^maximum; null: constant shift, not wanted.
-struct Parts {
-  float* sum;
-  float* maximum;
-  float* largest;
-  int64_t stride;
-};
 
 template <class T>
 struct Task {
@@ -29,61 +23,6 @@ struct Task {
   float factor;  // logit in base 2 = similarity as computed * factor
   float shift;
 };
-
-// What a thread keeps of its eight rows: 16 m + 8 h + g of its warp's part.
-template <bool running>
-struct RowTotals {
-  float sum[part_m][2];
-  float maximum[running ? part_m : 1][2];
-  float largest[part_m][2];
-
-  __device__ void clear() {
-#pragma unroll
-    for (int m = 0; m < part_m; ++m) {
-#pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        sum[m][h] = 0;
-        if (running) maximum[running ? m : 0][h] = nt_xent_no_maximum<float>();
-        largest[m][h] = -INFINITY;
-      }
-    }
-  }
-};
-
-// Turns similarities into exponentials and adds them to the rows' totals.
-template <bool running>
-__device__ void add_tile(PartValues& value, float factor, float shift, bool want_largest, RowTotals<running>& totals) {
-#pragma unroll
-  for (int m = 0; m < part_m; ++m) {
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      float highest = -INFINITY;
-      if (running || want_largest) {
-#pragma unroll
-        for (int n = 0; n < part_n; ++n) highest = fmaxf(highest, fmaxf(value[m][n][2 * h], value[m][n][2 * h + 1]));
-        totals.largest[m][h] = fmaxf(totals.largest[m][h], highest);
-      }
-      float row_shift = shift;
-      if (running) {
-        float& maximum = totals.maximum[running ? m : 0][h];
-        const float raised = fmaxf(maximum, highest * factor);
-        totals.sum[m][h] *= fast_exp2(maximum - raised);
-        row_shift = maximum = raised;
-      }
-      float sum = 0;
-#pragma unroll
-      for (int n = 0; n < part_n; ++n) {
-#pragma unroll
-        for (int j = 0; j < 2; ++j) {
-          float& one = value[m][n][2 * h + j];
-          one = fast_exp2(one * factor - row_shift);
-          sum += one;
-        }
-      }
-      totals.sum[m][h] += sum;
-    }
-  }
-}
 
 // Halves the columns that a lane holds: it sends one half to the lane whose g differs in one bit, and adds what it gets
 // to the other.
@@ -119,36 +58,13 @@ __device__ void column_sums(const PartValues& value, float (&sum)[2]) {
   sum[1] = held[1];
 }
 
-template <bool running>
-__device__ void merge(float& sum, float& maximum, float other_sum, float other_maximum) {
-  if (!running) {
-    sum += other_sum;
-    return;
-  }
-  const float raised = fmaxf(maximum, other_maximum);
-  sum = sum * fast_exp2(maximum - raised) + other_sum * fast_exp2(other_maximum - raised);
-  maximum = raised;
-}
-
 // Merges the totals of the lanes and of the two warps that share rows, and writes them.
 template <bool running>
-__device__ void write_rows(RowTotals<running>& totals, const Parts& parts, int64_t first) {
+__device__ void write_rows(RowTotals<running, part_m>& totals, const Parts& parts, int64_t first) {
   __shared__ float others[3][tile];
   const int lane = threadIdx.x % 32;
   const int warp = threadIdx.x / 32;
-#pragma unroll
-  for (int m = 0; m < part_m; ++m) {
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      float& maximum = totals.maximum[running ? m : 0][h];
-      for (int distance = 1; distance <= 2; distance *= 2) {
-        const float sum = __shfl_xor_sync(0xffffffffu, totals.sum[m][h], distance);
-        merge<running>(totals.sum[m][h], maximum, sum, __shfl_xor_sync(0xffffffffu, maximum, distance));
-        totals.largest[m][h] =
-            fmaxf(totals.largest[m][h], __shfl_xor_sync(0xffffffffu, totals.largest[m][h], distance));
-      }
-    }
-  }
+  merge_lanes(totals);
   for (int turn = 1; turn >= 0; --turn) {
     if (warp % 2 == turn && lane % 4 == 0) {
 #pragma unroll
@@ -191,36 +107,23 @@ __device__ void write_columns(const PartValues& value, float* sums, bool first) 
   target = make_float2(before.x + (sum[0] + others[pair].x), before.y + (sum[1] + others[pair].y));
 }
 
-// Pairs that do not count become -inf.
-__device__ void mask(const Exclusions& excluded, int row_begin, int rows, int column_begin, int columns,
-                     PartValues& value) {
-  if (row_begin + part <= rows && column_begin + part <= columns && !excluded.near(row_begin, column_begin)) return;
-  uint32_t keep[part_m];
-  pairs_that_count<part_m, part_n>(excluded, true, row_begin, rows, column_begin, columns, keep);
-#pragma unroll
-  for (int m = 0; m < part_m; ++m) {
-#pragma unroll
-    for (int n = 0; n < part_n; ++n) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        if (!(keep[m] >> (4 * n + i) & 1u)) value[m][n][i] = -INFINITY;
-      }
-    }
-  }
-}
-
 template <class T, bool running>
 __global__ void __launch_bounds__(block_threads, 2) nt_xent_forward_tensor_kernel(Task<T> task) {
   SSLFAST_DYNAMIC_SHARED(WalkBuffers<T>, buffers);
   const Walk<T> walk(task.pairs);
   if (task.symmetric && walk.first_column < walk.first_row) return;
   const bool mirrored = task.symmetric && walk.first_column > walk.first_row;
-  RowTotals<running> totals;
+  RowTotals<running, part_m> totals;
   walk.each(*buffers, [&](const Position& at, PartValues& value) {
     const int row_tile = walk.first_row + at.row;
     const int column_tile = walk.first_column + at.column;
-    mask(task.excluded, part_row(row_tile), task.pairs.rows.count, part_column(column_tile), task.pairs.columns.count,
-         value);
+    const int row = part_row(row_tile);
+    const int column = part_column(column_tile);
+    const int rows = task.pairs.rows.count;
+    const int columns = task.pairs.columns.count;
+    if (is_partial<part_m, part_n>(task.excluded, row, rows, column, columns)) {
+      mask(task.excluded, row, rows, column, columns, value);
+    }
     if (at.column == 0) totals.clear();
     add_tile<running>(value, task.factor, task.shift, task.parts.largest != nullptr, totals);
     if (mirrored) {
@@ -228,28 +131,10 @@ __global__ void __launch_bounds__(block_threads, 2) nt_xent_forward_tensor_kerne
       write_columns(value, sums + static_cast<int64_t>(column_tile) * tile, at.row == 0);
     }
     if (at.column == walk.columns - 1) {
-      const int64_t row = static_cast<int64_t>(row_tile) * tile;
-      write_rows<running>(totals, task.parts, walk.column_group() * task.parts.stride + row);
+      const int64_t first = walk.column_group() * task.parts.stride + static_cast<int64_t>(row_tile) * tile;
+      write_rows<running>(totals, task.parts, first);
     }
   });
-}
-
-template <bool running>
-__global__ void nt_xent_merge_kernel(Parts parts, int groups, int rows, float shift, float similarity_scale, float* lse,
-                                     float* largest) {
-  const int row = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
-  if (row >= rows) return;
-  float sum = 0;
-  float maximum = running ? nt_xent_no_maximum<float>() : shift;
-  float highest = -INFINITY;
-  for (int group = 0; group < groups; ++group) {
-    const int64_t at = group * parts.stride + row;
-    merge<running>(sum, maximum, parts.sum[at], running ? parts.maximum[at] : 0.0f);
-    if (largest != nullptr) highest = fmaxf(highest, parts.largest[at]);
-  }
-  // In double: both terms may be large and cancel. log 0 = -inf: no negatives.
-  lse[row] = static_cast<float>(maximum * 0.69314718055994531 + ::log(static_cast<double>(sum)));
-  if (largest != nullptr) largest[row] = highest * similarity_scale;
 }
 
 template <class T, bool running>
@@ -263,6 +148,9 @@ void launch_forward(const Task<T>& task, float scale, float* lse, float* largest
 
 template <class In>
 void forward(const NtXentForwardArgs<In>& args, CudaContext& context) {
+#if defined(SSLFAST_SM90A)
+  if (hopper_takes(args, context)) return hopper_forward(args, context);
+#endif
   using T = typename Device<In>::Operand;
   const bool constant = nt_xent_constant_shift(args.temperature);
   const Rows<T> queries = operand(args.queries, args.rows, args.depth, args.tf32, context);

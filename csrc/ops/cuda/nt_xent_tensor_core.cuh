@@ -5,8 +5,8 @@
 // that is 0.78 ns of products and 0.54 ns of exponentials for 1000 pairs, so neither may wait for the other: two blocks
 // share a multiprocessor, and one multiplies while the other exponentiates. Where queries are their own keys, forward
 // computes each pair once. Shared memory delivers 128 bytes a clock: for 32 products a warp's part of 64 x 64 reads 8
-// fragments of 512 bytes, 32 clocks; the products take 64 on an A100 and 32 on an H200, where a path with wgmma, which
-// reads larger tiles, would have room above this one.
+// fragments of 512 bytes, 32 clocks; the products take 64 on an A100 and 32 on an H200, where wgmma, which reads
+// larger tiles, has room above this path: nt_xent_hopper.cuh.
 #pragma once
 
 #include <cstdint>
@@ -103,6 +103,7 @@ __device__ void pairs_that_count(const Exclusions& excluded, bool by_row, int ro
   const int g = threadIdx.x % 32 / 4;
   const int t = threadIdx.x % 4;
   uint32_t inside = 0;
+#pragma unroll 1  // short code: few parts come here
   for (int n = 0; n < n_tiles; ++n) {
     for (int j = 0; j < 2; ++j) {
       if (column_begin + 8 * n + 2 * t + j < columns) inside |= 5u << (4 * n + j);  // h = 0 and 1
@@ -123,6 +124,7 @@ __device__ void pairs_that_count(const Exclusions& excluded, bool by_row, int ro
     }
   }
   if (by_row || excluded.flags == nullptr) return;
+#pragma unroll 1
   for (int n = 0; n < n_tiles; ++n) {
     for (int j = 0; j < 2; ++j) {
       const int column = column_begin + 8 * n + 2 * t + j;

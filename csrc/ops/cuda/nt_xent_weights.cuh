@@ -117,6 +117,29 @@ __device__ void weigh(const Weights& weights, int row_begin, int column_begin, c
   }
 }
 
+// The weights as left operands, one for each 16 columns: register i of m is the pair (h, columns) of the C fragments
+// 2 slab and 2 slab + 1. With `rest`, what rounding to 16 bits has left.
+template <class T, int m_tiles, int n_tiles>
+__device__ void pack_weights(const float (&value)[m_tiles][n_tiles][4], bool rest,
+                             uint32_t (&left)[n_tiles / 2][m_tiles][4]) {
+#pragma unroll
+  for (int slab = 0; slab < n_tiles / 2; ++slab) {
+#pragma unroll
+    for (int m = 0; m < m_tiles; ++m) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        float low = value[m][2 * slab + i / 2][i % 2 * 2];
+        float high = value[m][2 * slab + i / 2][i % 2 * 2 + 1];
+        if (rest) {
+          low -= static_cast<float>(static_cast<T>(low));
+          high -= static_cast<float>(static_cast<T>(high));
+        }
+        left[slab][m][i] = pack_floats<T>(low, high);
+      }
+    }
+  }
+}
+
 // sum += left * right: `left` are A fragments, one for each 16 rows of `right` (shared memory, rows of `stride`).
 template <int slabs, int m_tiles, int n_tiles, class T>
 __device__ void add_product(const uint32_t (&left)[slabs][m_tiles][4], const T* right, int stride,

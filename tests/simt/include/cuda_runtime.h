@@ -1,10 +1,12 @@
 // The part of CUDA C++ that kernels use, for the host compiler: see CONTRIBUTING.md, "Writing a CUDA kernel".
 // What is missing here is missing on purpose or not needed yet: __activemask, cooperative groups, textures, managed
-// memory, __noinline__ (the host compiler's own headers use that word), and everything that exists on one chip only.
+// memory, __noinline__ (the host compiler's own headers use that word), and what exists on one chip only, but for
+// Hopper's units: csrc/stable/hopper.h.
 #pragma once
 
 #include "simt/api.h"
 #include "simt/atomics.h"
+#include "simt/hopper.h"
 #include "simt/intrinsics.h"
 #include "simt/launch.h"
 #include "simt/runtime.h"

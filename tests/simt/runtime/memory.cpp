@@ -1,6 +1,7 @@
 #include "memory.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <map>
 #include <mutex>
@@ -17,6 +18,10 @@ std::map<uintptr_t, Region> global_regions;
 Region dynamic_shared_region;
 Module* module = nullptr;
 Region* last_found = nullptr;
+
+// For each unit of 16 bytes of dynamic shared memory: when a product of each warp has read it last.
+constexpr size_t async_unit_bytes = 16;
+std::vector<std::array<Time, most_warps>> async_reads;
 
 std::string bytes_text(size_t bytes) { return std::to_string(bytes) + (bytes == 1 ? " byte" : " bytes"); }
 
@@ -90,6 +95,11 @@ void check_other_block(Time time, const Cell& cell, Access access, bool was_writ
 }
 
 [[noreturn]] void race(const Region& region, const Cell& cell, Access access, bool was_write, uintptr_t site) {
+  if (was_write && cell.writer >= threads_of_block()) {
+    fail_at(std::string("race on shared memory: it ") + verb(access) + " what a bulk copy begun at " +
+                source_line(cell.write_site) + " writes, and has not waited for its barrier",
+            site);
+  }
   fail_at(std::string("race on ") + space_name(region) + " memory: it " + verb(access) + " what thread " +
               thread_text(was_write ? cell.writer : cell.reader) +
               (was_write ? " has written at " + source_line(cell.write_site) : " has read") +
@@ -99,17 +109,31 @@ void check_other_block(Time time, const Cell& cell, Access access, bool was_writ
 
 // Has the running thread waited for thread `other` since `time`?
 bool sees(int other, Time time) {
-  if (time < running.last_barrier || other == current->linear) return true;
-  return other / warp_lanes == current->warp() && current->seen[other % warp_lanes] > time;
+  if (other >= threads_of_block()) return current->seen[other] > time;  // an asynchronous unit: no barrier waits for it
+  return time < running.last_barrier || other == current->linear || current->seen[other] > time;
 }
 
 bool sees_readers(const Cell& cell) {
   if (cell.read < running.last_barrier) return true;
   if (cell.reader_warp != current->warp()) return false;
   for (int lane = 0; lane < warp_lanes; ++lane) {
-    if ((cell.reader_lanes >> lane & 1) && lane != current->lane() && current->seen[lane] <= cell.read) return false;
+    if (!(cell.reader_lanes >> lane & 1) || lane == current->lane()) continue;
+    if (current->seen[current->warp() * warp_lanes + lane] <= cell.read) return false;
   }
   return true;
+}
+
+// The running thread overwrites what products have read: has it waited for them?
+void check_async_readers(const Region& region, size_t byte, uintptr_t site) {
+  if (async_reads.empty() || &region != &dynamic_shared_region) return;
+  const auto& times = async_reads[byte / async_unit_bytes];
+  for (int warp = 0; warp < most_warps; ++warp) {
+    const int unit = threads_of_block() + most_mbarriers + warp;
+    if (times[warp] == 0 || current->seen[unit] > times[warp]) continue;
+    fail_at("race on shared memory: it writes what a product of warp " + std::to_string(warp) +
+                " reads, and has not waited for its end",
+            site);
+  }
 }
 
 void check_race(const Region& region, const Cell& cell, Access access, uintptr_t site) {
@@ -212,6 +236,7 @@ void begin_shared(const void* kernel, void* dynamic_memory, size_t dynamic_bytes
 void poison_shared() {
   for (const Region& region : module->shared) fill_poison(reinterpret_cast<void*>(region.begin), region.bytes);
   fill_poison(reinterpret_cast<void*>(dynamic_shared_region.begin), dynamic_shared_region.bytes);
+  async_reads.clear();
 }
 
 void end_shared() {
@@ -248,10 +273,60 @@ void access_memory(uintptr_t address, size_t bytes, Access access, uintptr_t sit
       }
     }
     check_race(*region, cell, access, site);
+    if (access != Access::read) check_async_readers(*region, i, site);
     record(cell, access, site);
     if (access != Access::read && region->space == Space::global && !region->all_defined) region->defined[i] = 1;
   }
   if (access == Access::atomic && region->space == Space::global) running.did_global_atomic = true;
+}
+
+namespace {
+
+Region& dynamic_region(uintptr_t address, size_t bytes, uintptr_t site) {
+  Region& region = dynamic_shared_region;
+  if (!region.holds(address) || address + bytes > region.begin + region.bytes) {
+    fail_at("an asynchronous unit touches " + bytes_text(bytes) + " out of bounds, " + where(address), site);
+  }
+  if (region.cells.empty()) region.cells.resize(region.bytes);
+  return region;
+}
+
+}  // namespace
+
+void begin_async(uintptr_t address, size_t bytes, int unit, uintptr_t site) {
+  Region& region = dynamic_region(address, bytes, site);
+  ++running.now;
+  for (size_t i = address - region.begin; i < address - region.begin + bytes; ++i) {
+    Cell& cell = region.cells[i];
+    check_race(region, cell, Access::write, site);
+    check_async_readers(region, i, site);
+    cell.written = running.now, cell.writer = static_cast<uint16_t>(unit);
+    cell.atomic_write = false, cell.write_site = site;
+  }
+  fill_poison(reinterpret_cast<void*>(address), bytes);
+}
+
+void arrive_async(uintptr_t address, const unsigned char* bytes, size_t count) {
+  ++running.now;
+  for (size_t i = 0; i < count; ++i)
+    dynamic_shared_region.cells[address - dynamic_shared_region.begin + i].written = running.now;
+  memcpy(reinterpret_cast<void*>(address), bytes, count);
+}
+
+void read_async(uintptr_t address, size_t bytes, int unit) {
+  Region& region = dynamic_region(address, bytes, 0);
+  if (async_reads.empty()) async_reads.resize(region.bytes / async_unit_bytes + 1);
+  for (size_t i = address - region.begin; i < address - region.begin + bytes; ++i) {
+    const Cell& cell = region.cells[i];
+    if (cell.written < running.block_began) fail_at("a product reads shared memory that nothing has written", 0);
+    if (!sees(cell.writer, cell.written)) race(region, cell, Access::read, true, 0);
+    if (cell.writer < threads_of_block() && fiber_of(cell.writer).async.proxy_fence <= cell.written) {
+      fail_at("a product reads what thread " + thread_text(cell.writer) +
+                  " has written without a fence_async_proxy afterwards",
+              0);
+    }
+    async_reads[i / async_unit_bytes][unit - threads_of_block() - most_mbarriers] = running.now;
+  }
 }
 
 }  // namespace simt

@@ -58,4 +58,9 @@ void end_shared();
 
 void access_memory(uintptr_t address, size_t bytes, Access access, uintptr_t site);
 
+// Asynchronous units (see hopper.h): a copy into shared memory begins, its bytes arrive; a product of a warp reads.
+void begin_async(uintptr_t address, size_t bytes, int unit, uintptr_t site);
+void arrive_async(uintptr_t address, const unsigned char* bytes, size_t count);
+void read_async(uintptr_t address, size_t bytes, int unit);
+
 }  // namespace simt

@@ -18,10 +18,7 @@ Launch running;
 
 namespace {
 
-constexpr int max_threads = 1024;
 constexpr size_t guard_bytes = 4096;
-// The least that an sm_80 or later chip grants to a block.
-constexpr size_t max_shared_bytes = 99 * 1024;
 
 struct Snapshot {
   std::array<unsigned char, operand_bytes * warp_lanes> operands;
@@ -89,11 +86,6 @@ void make_fibers(int count) {
   }
 }
 
-std::string site_text(const Site& site) {
-  std::string file = site.file;
-  return file.substr(file.rfind('/') + 1) + ":" + std::to_string(site.line);
-}
-
 bool same(const Site& a, const Site& b) { return a.line == b.line && strcmp(a.file, b.file) == 0; }
 
 Fiber* any_in(State state) {
@@ -104,6 +96,10 @@ Fiber* any_in(State state) {
 }
 
 [[noreturn]] void explain_deadlock() {
+  if (Fiber* at_mbarrier = any_in(State::at_mbarrier)) {
+    current = at_mbarrier;
+    fail_at("the wait at " + site_text(current->site) + " never ends: " + mbarrier_text(*current), 0);
+  }
   Fiber* finished = any_in(State::finished);
   Fiber* at_barrier = any_in(State::at_barrier);
   Fiber* at_collective = any_in(State::at_collective);
@@ -145,6 +141,23 @@ void check_same_barrier() {
   }
 }
 
+// The lanes of the mask have met: each knows from now on what any of them knew.
+void order_warp(int first, unsigned mask) {
+  const int begin = uses_async() ? 0 : first;
+  const int end = uses_async() ? thread_count + async_units : std::min(first + warp_lanes, thread_count);
+  static std::vector<Time> all;
+  all.assign(end - begin, 0);
+  for (int lane = 0; lane < warp_lanes; ++lane) {
+    if (!(mask >> lane & 1)) continue;
+    const Time* const seen = pool[first + lane]->seen.data() + begin;
+    for (size_t i = 0; i < all.size(); ++i) all[i] = std::max(all[i], seen[i]);
+    all[first + lane - begin] = running.now;
+  }
+  for (int lane = 0; lane < warp_lanes; ++lane) {
+    if (mask >> lane & 1) std::copy(all.begin(), all.end(), pool[first + lane]->seen.begin() + begin);
+  }
+}
+
 // All threads wait at the barrier: let them go on.
 void pass_barrier() {
   check_same_barrier();
@@ -155,6 +168,7 @@ void pass_barrier() {
     pool[i]->state = State::ready;
     pool[i]->predicate = passed;
   }
+  share_async_knowledge();
 }
 
 // Errors found by the scheduler end the block in the same way as errors found in a fiber.
@@ -177,10 +191,12 @@ void set_up_block(const Index& index) {
     fiber.linear = i;
     const unsigned u = static_cast<unsigned>(i);
     fiber.thread = {u % running.block.x, u / running.block.x % running.block.y, u / running.block.x / running.block.y};
-    fiber.seen.fill(0);
+    fiber.seen.assign(thread_count + async_units, 0);
     fiber.copies.clear();
     fiber.groups = 0;
+    fiber.async = {};
   }
+  reset_async();
 }
 
 // Seed 0 runs threads and blocks in order, 1 in reverse, the others in a new random order each time.
@@ -192,8 +208,9 @@ void set_order(std::vector<int>& order) {
 void run_block(std::vector<int>& order) {
   for (int finished = 0; finished < thread_count;) {
     set_order(order);
-    bool moved = false;
+    bool moved = deliver_copies(seed, generator);
     for (int i : order) {
+      if (pool[i]->state == State::at_mbarrier && mbarrier_passed(*pool[i])) pool[i]->state = State::ready;
       if (pool[i]->state != State::ready) continue;
       moved = true;
       resume(*pool[i]);
@@ -207,11 +224,12 @@ void run_block(std::vector<int>& order) {
     }
     if (waiting == thread_count) {
       on_scheduler(pass_barrier);
-    } else if (!moved && finished < thread_count) {
+    } else if (!moved && finished < thread_count && !deliver_one_copy()) {
       on_scheduler(explain_deadlock);
     }
     if (!failure.empty()) return;
   }
+  on_scheduler(check_async_end);
 }
 
 void end_launch() {
@@ -220,22 +238,22 @@ void end_launch() {
   ++running.now;
 }
 
-void check_launch(const Index& grid, const Index& block, size_t shared_bytes) {
-  const size_t threads = size_t{block.x} * block.y * block.z;
-  if (threads < 1 || threads > max_threads || block.z > 64) {
-    throw std::runtime_error("simt: a block has 1 to 1024 threads, asked for " + std::to_string(threads));
-  }
-  if (grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535) {
-    throw std::runtime_error("simt: a grid is at most 2147483647 x 65535 x 65535 blocks, asked for " +
-                             std::to_string(grid.x) + " x " + std::to_string(grid.y) + " x " + std::to_string(grid.z));
-  }
-  if (shared_bytes > max_shared_bytes) {
-    throw std::runtime_error("simt: a block has at most " + std::to_string(max_shared_bytes) +
-                             " bytes of shared memory, asked for " + std::to_string(shared_bytes));
-  }
+}  // namespace
+
+Fiber& fiber_of(int linear) { return *pool[linear]; }
+int threads_of_block() { return thread_count; }
+uintptr_t shared_window() { return reinterpret_cast<uintptr_t>(dynamic_begin) - 1024 - 16; }
+
+void wait_as(State state, const Site& site) {
+  current->state = state;
+  current->site = site;
+  wait_here();
 }
 
-}  // namespace
+std::string site_text(const Site& site) {
+  std::string file = site.file;
+  return file.substr(file.rfind('/') + 1) + ":" + std::to_string(site.line);
+}
 
 Index thread_index() noexcept { return current->thread; }
 Index block_index() noexcept { return running.block_index; }
@@ -266,10 +284,8 @@ void fail_at(const std::string& what, uintptr_t site) {
 void fail(const char* what) { fail_at(what, reinterpret_cast<uintptr_t>(__builtin_return_address(0))); }
 
 int barrier(int predicate, Site site) {
-  current->state = State::at_barrier;
   current->predicate = predicate;
-  current->site = site;
-  wait_here();
+  wait_as(State::at_barrier, site);
   return current->predicate;
 }
 
@@ -302,7 +318,6 @@ void rendezvous(Collective kind, unsigned mask, const void* operand, size_t byte
     const int index = static_cast<int>(unused - snapshots.begin());
     if (unused == snapshots.end()) snapshots.emplace_back();
     Snapshot& snapshot = snapshots[index];
-    std::array<Time, warp_lanes> seen{};
     if (orders_memory) ++running.now;
     for (int lane = 0; lane < warp_lanes; ++lane) {
       if (!(mask >> lane & 1)) continue;
@@ -311,11 +326,8 @@ void rendezvous(Collective kind, unsigned mask, const void* operand, size_t byte
       fiber.state = State::ready;
       fiber.snapshot = index;
       ++snapshot.readers;
-      for (int i = 0; i < warp_lanes; ++i) seen[i] = std::max(seen[i], mask >> i & 1 ? running.now : fiber.seen[i]);
     }
-    for (int lane = 0; orders_memory && lane < warp_lanes; ++lane) {
-      if (mask >> lane & 1) pool[first + lane]->seen = seen;
-    }
+    if (orders_memory) order_warp(first, mask);
   }
   Snapshot& snapshot = snapshots[self.snapshot];
   // Lanes outside of the mask stay poison, so that reading them shows.
@@ -340,9 +352,9 @@ void run_grid(const void* kernel, Index grid, Index block, size_t shared_bytes, 
 
   // 16 bytes of alignment and not more, as CUDA promises; the slack around the region belongs to nothing.
   constexpr size_t slack = 4096;
-  dynamic_memory.assign(shared_bytes + 2 * slack + 256, 0);
+  dynamic_memory.assign(shared_bytes + 3 * slack, 0);
   const auto memory = reinterpret_cast<uintptr_t>(dynamic_memory.data());
-  dynamic_begin = reinterpret_cast<void*>(((memory + slack + 127) & ~uintptr_t{127}) + 16);
+  dynamic_begin = reinterpret_cast<void*>(((memory + slack + 1023) & ~uintptr_t{1023}) + 16);
   begin_shared(kernel, dynamic_begin, shared_bytes);
 
   running.kernel = kernel;

@@ -7,12 +7,14 @@
 #include <string>
 #include <vector>
 
+#include "../include/simt/hopper.h"
 #include "../include/simt/runtime.h"
+#include "hopper.h"
 #include "memory.h"
 
 namespace simt {
 
-enum class State { ready, at_barrier, at_collective, finished };
+enum class State { ready, at_barrier, at_collective, at_mbarrier, finished };
 
 struct CopyAsync {
   void* shared;
@@ -36,11 +38,13 @@ struct Fiber {
   std::array<unsigned char, operand_bytes> operand;
   int predicate = 0;
   int snapshot = -1;
-  // For each lane of its warp: accesses before this time are visible to this thread.
-  std::array<Time, warp_lanes> seen{};
+  // For each thread of the block: accesses before this time are visible to this thread. Without asynchronous units (see
+  // hopper.h) only the entries of its own warp are kept. Those units count as threads behind the block's own.
+  std::vector<Time> seen;
   uint64_t accesses = 0;  // since it was last resumed
   std::vector<CopyAsync> copies;
   int groups = 0;
+  AsyncState async;
 
   int warp() const { return linear / warp_lanes; }
   int lane() const { return linear % warp_lanes; }
@@ -61,6 +65,19 @@ struct Launch {
 
 extern Fiber* current;
 extern Launch running;
+
+Fiber& fiber_of(int linear);
+int threads_of_block();
+
+// Suspends the running thread; for a barrier in shared memory the scheduler asks `mbarrier_passed` when to go on.
+void wait_as(State state, const Site& site);
+std::string site_text(const Site& site);
+// The window of addresses that the block's shared memory has; dynamic memory begins at an odd multiple of 16.
+uintptr_t shared_window();
+
+// What the chip refuses to launch is an error.
+inline constexpr int max_threads = 1024;
+void check_launch(const Index& grid, const Index& block, size_t shared_bytes);
 
 inline constexpr size_t stack_bytes = 128 * 1024;
 bool in_fiber_stacks(uintptr_t address);

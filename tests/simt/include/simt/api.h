@@ -1,10 +1,11 @@
-// The host functions of the CUDA runtime that launching code needs. The "device" has one multiprocessor, so that
-// kernels which fill the machine once and then loop do loop here.
+// The host functions of the CUDA runtime that launching code needs. The sm_80 "device" has one multiprocessor, so
+// that kernels which fill the machine once and then loop do loop here; the sm_90 one has four, so that they also split.
 #pragma once
 
 #include <cstddef>
 #include <cstring>
 
+#include "hopper.h"
 #include "launch.h"
 
 enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1 };
@@ -33,10 +34,10 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
   switch (attribute) {
     case cudaDevAttrMaxThreadsPerBlock: *value = 1024; break;
     case cudaDevAttrMaxSharedMemoryPerBlock: *value = 48 * 1024; break;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = 99 * 1024; break;
-    case cudaDevAttrMultiProcessorCount: *value = 1; break;
-    case cudaDevAttrMaxSharedMemoryPerMultiprocessor: *value = 100 * 1024; break;
-    case cudaDevAttrComputeCapabilityMajor: *value = 8; break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = (simt::is_hopper() ? 227 : 99) * 1024; break;
+    case cudaDevAttrMultiProcessorCount: *value = simt::is_hopper() ? 4 : 1; break;
+    case cudaDevAttrMaxSharedMemoryPerMultiprocessor: *value = (simt::is_hopper() ? 228 : 100) * 1024; break;
+    case cudaDevAttrComputeCapabilityMajor: *value = simt::is_hopper() ? 9 : 8; break;
     case cudaDevAttrComputeCapabilityMinor: *value = 0; break;
     case cudaDevAttrWarpSize: *value = warpSize; break;
     default: return cudaErrorInvalidValue;

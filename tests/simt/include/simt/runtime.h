@@ -22,7 +22,7 @@ struct Site {
 };
 #define SIMT_SITE ::simt::Site site = {__builtin_FILE(), __builtin_LINE()}
 
-enum class Collective : int { sync, shuffle, vote, reduce, match, matrix_product, matrix_load };
+enum class Collective : int { sync, shuffle, vote, reduce, match, matrix_product, matrix_load, warpgroup };
 
 inline constexpr int warp_lanes = 32;
 inline constexpr size_t operand_bytes = 64;  // the largest value that a lane can hand to a collective

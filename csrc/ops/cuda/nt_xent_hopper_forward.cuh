@@ -1,0 +1,131 @@
+// nt_xent_forward on Hopper. A block owns 128 queries, which stay in shared memory, and walks over its share of the
+// keys in tiles of 128; each of its two warp groups multiplies 64 queries with a tile, 64 numbers of depth at a time,
+// and exponentiates the products in registers. Totals go to part[share][row]; the portable path's last kernel merges
+// them.
+#pragma once
+
+#include "csrc/ops/cuda/nt_xent_hopper.cuh"
+#include "csrc/ops/cuda/nt_xent_totals.cuh"
+
+#if defined(SSLFAST_SM90A)
+namespace sslfast {
+namespace {
+
+constexpr int forward_stages = 6;  // of one chunk of a tile of keys
+
+// Of the compiler's 96 (five warp groups) and 168 (three) for each thread, with what the one that copies gives back.
+constexpr int forward_registers(int consumers) { return consumers == 4 ? 112 : 240; }
+
+template <class T>
+struct HopperTask {
+  Tiles<T> queries;
+  Tiles<T> keys;
+  Exclusions excluded;
+  Parts parts;
+  int share;     // tiles of keys of a block
+  float factor;  // logit in base 2 = similarity as computed * factor
+  float shift;
+};
+
+// grid: tiles of queries, shares of the keys
+template <class T, bool running, int consumers>
+__global__ void __launch_bounds__(hopper_threads(consumers), 1) nt_xent_hopper_forward_kernel(HopperTask<T> task) {
+#if SSLFAST_HOPPER_CODE
+  SSLFAST_DYNAMIC_SHARED(unsigned char, shared);
+  unsigned char* const rows = aligned_shared(shared);
+  unsigned char* const stages = rows + consumers / 2 * task.queries.chunks * chunk_bytes;
+  auto& ring = *reinterpret_cast<Ring<forward_stages>*>(stages + forward_stages * chunk_bytes);
+  ring.open(consumers);
+  const int row_begin = static_cast<int>(blockIdx.x) * consumers * group_rows;
+  const int first = static_cast<int>(blockIdx.y) * task.share;
+  const int last = min(first + task.share, task.keys.padded / tile_rows);
+  const int chunks = task.keys.chunks;
+  Slot<forward_stages> slot;
+
+  if (threadIdx.x >= consumers * warpgroup) {
+    release_registers<feeder_registers>();
+    if (threadIdx.x != consumers * warpgroup) return;
+    feed_chunks(task.queries, row_begin, consumers / 2, task.keys, first, last, rows, stages, ring);
+    return;
+  }
+
+  claim_registers<forward_registers(consumers)>();
+  const int group = threadIdx.x / warpgroup;
+  const int row = row_begin + static_cast<int>(threadIdx.x) / 32 * 16;  // first of the warp's 16
+  const uint64_t own = matrix_descriptor(
+      shared_address(rows) + group / 2 * chunks * chunk_bytes + group % 2 * (chunk_bytes / 2), atom_bytes, 0);
+  const uint64_t staged = matrix_descriptor(shared_address(stages), atom_bytes, 0);
+  RowTotals<running, 1> totals;
+  totals.clear();
+  mbarrier_wait(ring.rows, 0);
+  for (int tile = first; tile < last; ++tile) {
+    const int column = tile * tile_rows;
+    bool partial[2];
+#pragma unroll
+    for (int p = 0; p < 2; ++p) {
+      partial[p] = is_partial<1, 8>(task.excluded, row, task.queries.count, column + 64 * p, task.keys.count);
+    }
+    WarpgroupSums<2> value;
+    multiply_chunks<T>(own, staged, chunks, ring, slot, value);
+#pragma unroll
+    for (int p = 0; p < 2; ++p) {
+      if (partial[p]) mask(task.excluded, row, task.queries.count, column + 64 * p, task.keys.count, value[p]);
+      add_tile<running>(value[p], task.factor, task.shift, task.parts.largest != nullptr, totals);
+    }
+  }
+
+  merge_lanes(totals);
+  if (threadIdx.x % 4 != 0) return;
+  const int64_t target = blockIdx.y * task.parts.stride + row + threadIdx.x % 32 / 4;
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    task.parts.sum[target + 8 * h] = totals.sum[0][h];
+    if (running) task.parts.maximum[target + 8 * h] = totals.maximum[0][h];
+    if (task.parts.largest != nullptr) task.parts.largest[target + 8 * h] = totals.largest[0][h];
+  }
+#endif
+}
+
+template <class In, bool running, int consumers>
+void hopper_forward(const NtXentForwardArgs<In>& args, CudaContext& context) {
+  using T = typename Device<In>::Operand;
+  constexpr int rows = consumers * group_rows;
+  const int chunks = static_cast<int>(blocks(args.depth, chunk_width));
+  HopperTask<T> task{};
+  task.queries = tiles(args.queries, args.rows, args.depth, chunks, rows, context);
+  task.keys =
+      args.keys == nullptr ? task.queries : tiles(args.keys, args.columns, args.depth, chunks, tile_rows, context);
+  task.excluded = exclusions(args.excluded, args.rows, args.exclusions, args.columns, context);
+  const float scale = 1 / (Device<In>::scale * Device<In>::scale);
+  task.factor = static_cast<float>(log2_e / args.temperature) * scale;
+  task.shift = running ? 0.0f : static_cast<float>(log2_e / args.temperature);
+
+  const int row_blocks = task.queries.padded / rows;
+  const Shares shares = shares_of(row_blocks, task.keys.padded / tile_rows, context.multiprocessors());
+  task.share = shares.tiles;
+  task.parts.stride = task.queries.padded;
+  const int64_t totals = shares.count * task.parts.stride;
+  task.parts.sum = scratch<float>(context, totals);
+  task.parts.maximum = running ? scratch<float>(context, totals) : nullptr;
+  task.parts.largest = args.largest == nullptr ? nullptr : scratch<float>(context, totals);
+  const int shared_bytes =
+      atom_bytes + (consumers / 2 * chunks + forward_stages) * chunk_bytes + ring_bytes<forward_stages>;
+  launch(nt_xent_hopper_forward_kernel<T, running, consumers>, dim3(row_blocks, shares.count),
+         hopper_threads(consumers), shared_bytes, context, task);
+  launch(nt_xent_merge_kernel<running>, blocks(args.rows, 256), 256, 0, context, task.parts, shares.count,
+         task.queries.count, task.shift, scale, args.lse, args.largest);
+}
+
+template <class In>
+void hopper_forward(const NtXentForwardArgs<In>& args, CudaContext& context) {
+  const bool constant = nt_xent_constant_shift(args.temperature);
+  if (args.depth <= 256) {
+    constant ? hopper_forward<In, false, 4>(args, context) : hopper_forward<In, true, 4>(args, context);
+  } else {
+    constant ? hopper_forward<In, false, 2>(args, context) : hopper_forward<In, true, 2>(args, context);
+  }
+}
+
+}  // namespace
+}  // namespace sslfast
+#endif

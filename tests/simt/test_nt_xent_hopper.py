@@ -1,0 +1,116 @@
+"""nt_xent's Hopper kernels on the bench: the contract's samples, accuracy, corner cases, what they leave out."""
+
+import contract
+import pytest
+import torch
+from simt import bench
+from simt.test_nt_xent import dense, embeddings, errors, ours, pairs
+
+pytestmark = pytest.mark.simt
+
+CASES = {
+    name: (op, sample)
+    for name, op, sample in contract.cases(small_only=True)
+    if op.name.startswith("nt_xent") and "double" not in name and "cold_queue" not in name  # float64: no tensor cores
+}
+
+
+@pytest.fixture
+def hopper():
+    with bench.hopper():
+        yield
+
+
+def as_tf32(sample):
+    """The sample with its last argument, `tf32`, set: one product of planes, which the kernels take."""
+    return (*sample.args[:-1], True)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_sample(case):
+    """Equals the portable path, and in 16 bits the reference; the same bits whenever copies and threads come."""
+    op, sample = CASES[case]
+    portable = bench.call(op.name, *as_tf32(sample))
+    with bench.hopper():
+        first, *others = [bench.call(op.name, *as_tf32(sample), seed=seed) for seed in bench.SEEDS]
+    contract.assert_close(first, portable, op.device_atol)
+    if any(isinstance(value, torch.Tensor) and value.dtype.itemsize == 2 for value in sample.args):
+        contract.assert_close(first, contract.as_tuple(op.reference(*sample.args)), op.atol)
+    for other in others:
+        for ours_, theirs in zip(first, other, strict=True):
+            assert torch.equal(ours_.nan_to_num(), theirs.nan_to_num()), "the order of the threads changes the result"
+
+
+def test_no_sample_is_float64():
+    dtypes = {value.dtype for _, sample in CASES.values() for value in sample.args if isinstance(value, torch.Tensor)}
+    assert dtypes <= {torch.float32, torch.float16, torch.bfloat16, torch.int64}
+
+
+# Rows of one, two and more warp groups; columns that go round the ring; depths of every compiled width and above.
+@pytest.mark.parametrize(
+    ("rows", "columns", "depth"), [(70, 0, 60), (300, 0, 128), (130, 2000, 100), (70, 200, 200), (66, 140, 400)]
+)
+@pytest.mark.parametrize("temperature", [0.02, 0.1])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_against_float64(rows, columns, depth, temperature, dtype, hopper):
+    queries, keys, excluded = embeddings(rows, depth).to(dtype), None, pairs(rows)
+    if columns:
+        keys, excluded = embeddings(columns, depth, seed=1).to(dtype), excluded % columns
+    grad = torch.rand(rows, generator=torch.Generator().manual_seed(2))
+    exact = dense(grad, queries.double(), None if keys is None else keys.double(), excluded, temperature)
+    lse, *gradients = errors(ours(grad, queries, keys, excluded, temperature), exact)
+    assert lse <= 2.0**-21 / temperature
+    assert all(error <= torch.finfo(dtype).eps for error in gradients)
+
+
+def test_bands(hopper):
+    """2,048 deep rows a band, then the rest."""
+    queries, keys = embeddings(2100, 300).half(), embeddings(5, 300, seed=1).half()
+    excluded = pairs(2100)[:, :1] % 5
+    grad = torch.rand(2100, generator=torch.Generator().manual_seed(2))
+    exact = dense(grad, queries.double(), keys.double(), excluded, 0.1)
+    lse, *gradients = errors(ours(grad, queries, keys, excluded, 0.1), exact)
+    assert lse <= 2.0**-21 / 0.1
+    assert all(error <= 2.0**-10 for error in gradients)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "depth", "tf32", "taken"),
+    [
+        (torch.float16, 512, False, True),
+        (torch.bfloat16, 513, False, False),
+        (torch.float32, 60, False, False),
+        (torch.float32, 60, True, True),
+    ],
+)
+def test_what_they_take(dtype, depth, tf32, taken, hopper):
+    """Three products of planes and deep rows stay with the portable path."""
+    runtime = bench.load()
+    queries, excluded = embeddings(8, depth).to(dtype), pairs(8)
+
+    def uses_warpgroups(name, *args):
+        before = runtime.simt_warpgroup_products()
+        return bench.call(name, *args), runtime.simt_warpgroup_products() > before
+
+    (lse, _), used = uses_warpgroups("nt_xent_forward", queries, None, excluded, 0.1, False, tf32)
+    assert used == taken
+    _, used = uses_warpgroups("nt_xent_backward", torch.ones(8), queries, None, excluded, lse, 0.1, False, tf32)
+    assert used == taken
+
+
+def test_every_column_excluded(hopper):
+    """Rows without negatives have gradient 0, and give none to the keys."""
+    queries, keys = embeddings(5, 8).half(), embeddings(3, 8, seed=1).half()
+    excluded = torch.arange(3).expand(5, 3).contiguous()
+    for temperature in (0.5, 0.01):
+        lse, *gradients = ours(torch.ones(5), queries, keys, excluded, temperature)
+        assert lse.eq(-torch.inf).all()
+        assert all(gradient.eq(0).all() for gradient in gradients)
+
+
+def test_nan_reaches_every_row(hopper):
+    queries = embeddings(70, 8).half()
+    queries[3, 2] = torch.nan
+    for temperature in (0.5, 0.01):
+        lse, *gradients = ours(torch.ones(70), queries, None, torch.arange(70)[:, None], temperature)
+        assert lse.isnan().all() and gradients[0].isnan().any()
