@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -51,14 +50,9 @@ rule link
 """
 
 
-def is_covered(source: Path) -> bool:
-    """Can the bench run this kernel? Those for one chip only (`<op>_sm90_kernel.cu`) it cannot."""
-    return re.search(r"_sm\d+a?_kernel\.cu$", source.name) is None
-
-
 def kernel_sources() -> list[Path]:
-    """The package's ops and their CUDA kernels: what `_C_cuda` is made of, but for kernels of one chip only."""
-    return sorted(ROOT.glob("csrc/ops/*.cpp")) + sorted(filter(is_covered, ROOT.glob("csrc/ops/cuda/*_kernel.cu")))
+    """The package's ops and their CUDA kernels: what `_C_cuda` is made of."""
+    return sorted(ROOT.glob("csrc/ops/*.cpp")) + sorted(ROOT.glob("csrc/ops/cuda/*_kernel.cu"))
 
 
 def example_sources() -> list[Path]:

@@ -82,8 +82,7 @@ CLAIMS: dict[str, Claim] = {
 class Kernel:
     """One kernel for one architecture; `load_bytes` and the like count instructions by width or name.
 
-    `serialized`: the assembler lets each wgmma wait for the one before. `on_bench` is false for a kernel of one chip
-    only, which the SIMT bench does not run.
+    `serialized`: the assembler lets each wgmma wait for the one before.
     """
 
     name: str
@@ -97,7 +96,6 @@ class Kernel:
     store_bytes: dict[int, int] = field(default_factory=dict)
     tensor_instructions: dict[str, int] = field(default_factory=dict)
     serialized: bool = False
-    on_bench: bool = True
 
     @property
     def function(self) -> str:
@@ -218,12 +216,10 @@ def readable(names: list[str]) -> list[str]:
 def inspect(sources: list[Path], folder: Path = ROOT / "build" / "static") -> list[Kernel]:
     """Every kernel in `sources`, for every architecture."""
     rows = []
-    for source, binary in zip(sources, compile_kernels(sources, folder), strict=True):
+    for binary in compile_kernels(sources, folder):
         kernels = read_report(Path(f"{binary}.log").read_text())
         command = [str(cuobjdump()), "-sass", str(binary)]
         read_machine_code(subprocess.run(command, capture_output=True, text=True, check=True).stdout, kernels)
-        for kernel in kernels.values():
-            kernel.on_bench = re.search(r"_sm\d+a?_kernel\.cu$", source.name) is None
         rows += kernels.values()
     for kernel, name in zip(rows, readable([kernel.name for kernel in rows]), strict=True):
         kernel.name = name
