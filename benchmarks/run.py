@@ -38,6 +38,7 @@ def _installed(*names: str) -> str:
 SUITES = {
     "ops": {
         "augment": "benchmarks.ops.augment",
+        "distortions": "benchmarks.ops.distortions",
         "nt_xent": "benchmarks.ops.contrastive",
         "lab": "benchmarks.ops.lab",
         "patch_grid": "benchmarks.ops.patch_grid",

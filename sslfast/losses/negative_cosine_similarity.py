@@ -8,10 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sslfast.errors import UserError
-<<<<<<< HEAD
-=======
 from sslfast.losses.inputs import check_between
->>>>>>> fixloss
 from sslfast.ops.checks import at_least_float32, check_embeddings
 
 
@@ -52,12 +49,7 @@ class NegativeCosineSimilarity(nn.Module):
         check_embeddings("NegativeCosineSimilarity", {"x0": x0, "x1": x1}, dimensions=None)
         if not -x0.dim() <= self.dim < x0.dim():
             raise UserError(
-<<<<<<< HEAD
                 f"NegativeCosineSimilarity: vectors of shape {tuple(x0.shape)} have no dimension {self.dim}; build the "
                 "loss with the dim that their components lie in, -1 for the last"
-=======
-                f"NegativeCosineSimilarity: vectors lie along dimension {self.dim} and x0 has shape {tuple(x0.shape)}; "
-                "build it with dim=-1 for vectors along the last dimension"
->>>>>>> fixloss
             )
         return -functional.cosine_similarity(at_least_float32(x0), at_least_float32(x1), self.dim, self.eps).mean()

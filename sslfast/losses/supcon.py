@@ -11,14 +11,9 @@ from sslfast.errors import UserError
 from sslfast.losses.distributed import gather_rows
 from sslfast.losses.inputs import check_gather, check_labels
 from sslfast.losses.negatives import own_columns
-<<<<<<< HEAD
-from sslfast.ops.checks import check_embeddings, check_temperature, tempered
+from sslfast.ops.checks import check_embeddings, check_temperature, check_tensors, tempered
 from sslfast.ops.nt_xent import ContrastMetrics, negatives_logsumexp, similarity_rounding, unit_rows
 from sslfast.ops.nt_xent_classes import logsumexp_and_largest_by_class
-=======
-from sslfast.ops.checks import check_embeddings, check_temperature, check_tensors, tempered
-from sslfast.ops.nt_xent import negatives_logsumexp, unit_rows
->>>>>>> fixloss
 
 
 class SupConLoss(nn.Module):

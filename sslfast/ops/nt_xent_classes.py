@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sslfast.ops.checks import check_reverse_mode
 from sslfast.ops.nt_xent import negatives_logsumexp, nt_xent_backward
 
 TILE_BYTES = 1 << 26
@@ -42,6 +43,7 @@ def logsumexp_and_largest_by_class(
     Raises:
         RuntimeError: a wrong dtype, shape or device, or a temperature that is not above 0.
     """
+    check_reverse_mode("The log-sum-exp of negatives", queries, keys)
     if queries.device.type == "cpu":
         keys = None if keys is None else keys.contiguous()
         return torch.ops.sslfast.nt_xent_classes_forward(
