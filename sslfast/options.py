@@ -25,7 +25,7 @@ def check_types(function: Callable[..., Any], options: Mapping[str, Any], owner:
     """Raises UserError where the value of an option does not fit the annotation of that parameter of `function`."""
     try:
         hints = typing.get_type_hints(function)
-    except NameError:  # a user's own function whose annotations exist for type checkers alone
+    except (NameError, TypeError):  # a user's own: annotations for type checkers alone, or an object to be called
         return
     parameters = inspect.signature(function).parameters
     for name, value in options.items():

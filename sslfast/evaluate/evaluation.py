@@ -106,9 +106,11 @@ def evaluate(
     if train_split == test_split:
         raise UserError(f"both splits are {train_split!r}: measure on images that the classifier has not learned from")
     limits = {train_split: limit_train, test_split: limit_test}
-    where = {"data": data, "root": root, "data_options": data_options}
-    elsewhere = {} if data is None else {"root": None, "data_options": {}}
-    config = replace(saved.config, **(elsewhere | {key: value for key, value in where.items() if value is not None}))
+    config = saved.config
+    if data is None:
+        root = config.root if root is None else root
+        data_options = config.data_options if data_options is None else data_options
+    config = replace(config, data=data or config.data, root=root, data_options=data_options or {})
     (train, test), classes = labelled_splits(config, limits)
     budgets = _budgets(train, label_fractions, samples_per_class, seed)
     # Features are extracted for the images that some budget uses, and no others.

@@ -122,12 +122,12 @@ class _Work:
         for run, config in self.configs.items():
             where = (config.data, config.root, config.data_options, config.on_error, config.split, config.limit)
             groups.setdefault(repr(where), []).append(run)
-        found = {}
+        found: dict[str, Data] = {}
         for runs in groups.values():
             largest = max((self.configs[run] for run in runs), key=lambda config: config.batch_size)
             samples = max((cell.samples_per_class or 0 for cell in self._cells() if cell.run in runs), default=0)
-            data = find_data(largest, self.sizes.limit or 0, self.sizes.limit_test or 0, samples)
-            found |= dict.fromkeys(runs, data)
+            images = find_data(largest, self.sizes.limit or 0, self.sizes.limit_test or 0, samples)
+            found |= dict.fromkeys(runs, images)
         return found
 
     def _cells(self) -> list[Cell]:

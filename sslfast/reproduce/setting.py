@@ -111,20 +111,18 @@ def deviations(
     # What is measured with and what was published, for all that a size applies to.
     pairs: dict[str, list[tuple[Any, Any]]] = {}
     if sizes.limit:
-        own = [(images.all_train, published[run].limit or images.all_train) for run, images in data.items()]
-        pairs[f"the first {sizes.limit:,} training images"] = [(min(sizes.limit, there), all_) for there, all_ in own]
+        own = {run: published[run].limit or images.all_train for run, images in data.items()}
+        used = {run: min(sizes.limit, images.all_train) for run, images in data.items()}
+        pairs[f"the first {sizes.limit:,} training images"] = [(used[run], own[run]) for run in data]
     if sizes.limit_test:
-        own = [(min(sizes.limit_test, images.all_test), images.all_test) for images in data.values()]
-        pairs[f"the first {sizes.limit_test:,} test images"] = own
+        there = [images.all_test for images in data.values()]
+        pairs[f"the first {sizes.limit_test:,} test images"] = [(min(sizes.limit_test, all_), all_) for all_ in there]
     if sizes.epochs:
         pairs[f"epochs of pretraining: {sizes.epochs}"] = of_runs("epochs")
     if sizes.evaluation_epochs:
-        own = [
-            (sizes.evaluation_epochs, how.options.get("epochs"))
-            for how in recipe.evaluations.values()
-            if takes_epochs(how.protocol)
-        ]
-        pairs[f"epochs of evaluation: {sizes.evaluation_epochs}"] = own
+        trained = [how for how in recipe.evaluations.values() if takes_epochs(how.protocol)]
+        epochs = [(sizes.evaluation_epochs, how.options.get("epochs")) for how in trained]
+        pairs[f"epochs of evaluation: {sizes.evaluation_epochs}"] = epochs
     for name, value in recipe.scaled_down.items():
         if name not in SIZES:
             pairs[f"{name.replace('_', ' ')} {value}"] = of_runs(name)
