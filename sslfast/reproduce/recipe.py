@@ -125,6 +125,7 @@ class Recipe:
         title: of the page.
         source: who published the numbers.
         note: where the published experiment and this one differ.
+        classes: of the published data, where its name leaves them open, as `folder` does.
         pretrain: options of `sslfast pretrain` that all runs share.
         runs: name -> the options of `sslfast pretrain` that are its own.
         evaluations: name -> how encoders are measured.
@@ -140,6 +141,7 @@ class Recipe:
     tables: Sequence[Table]
     scaled_down: dict[str, Any] = field(default_factory=dict)
     note: str = ""
+    classes: int | None = None
 
 
 def find_recipe(name: str) -> Path:

@@ -133,8 +133,11 @@ def deviations(
         elif any(measured != own for measured, own in values):
             differing[OTHER_SIZES].append(text)
     for run, config in configs.items():
-        if data_name(config) not in (data_name(published[run]), *differing[OTHER_DATA]):
-            differing[OTHER_DATA].append(data_name(config))
+        name, classes = data_name(config), data[run].classes
+        if recipe.classes not in (None, classes):
+            name += f" of {classes} classes"
+        if name not in (data_name(published[run]), *differing[OTHER_DATA]):
+            differing[OTHER_DATA].append(name)
     return {kind: texts for kind, texts in differing.items() if texts}
 
 

@@ -11,7 +11,7 @@ import pytest
 from sslfast import cli
 from sslfast.reproduce import reproduce
 from sslfast.reproduce.data import Data
-from sslfast.reproduce.recipe import Evaluation, Recipe
+from sslfast.reproduce.recipe import Evaluation, Recipe, find_recipe, read_recipe
 from sslfast.reproduce.setting import Sizes, command_line, deviations, facts
 from sslfast.train import TrainConfig
 from sslfast.train.config import resolve
@@ -70,6 +70,13 @@ def test_options_of_a_scaled_down_run_are_compared_too():
 def test_other_data_is_named_with_its_options():
     assert differing(Sizes(), data="folder") == {"Other data than published": ["folder"]}
     assert differing(Sizes(), data_options={"size": 16}) == {"Other data than published": ["shapes with size 16"]}
+
+
+def test_a_folder_of_other_classes_is_other_data():
+    folder = replace(RECIPE, pretrain={**RECIPE.pretrain, "data": "folder"}, classes=1000)
+    assert differing(Sizes(), folder) == {"Other data than published": ["folder of 10 classes"]}
+    assert differing(Sizes(), replace(folder, classes=10)) == {}
+    assert read_recipe(find_recipe("split-brain")).classes == 1000
 
 
 def test_facts_tell_the_runs_apart_where_their_data_differ():
