@@ -6,7 +6,7 @@ import inspect
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -16,16 +16,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from sslfast import registry
-from sslfast.data import ImageBatch, ImageFiles, build_source
+from sslfast.data import ImageBatch, ImageFiles
 from sslfast.data.dali import decodable
 from sslfast.errors import UserError
 from sslfast.evaluate.features import Encoder
 from sslfast.evaluate.results import Row, Scores, merge_rows, read_rows
 from sslfast.evaluate.subsets import check_budget, label_subset, labelled
 from sslfast.models import build_backbone
-from sslfast.train import Run, load_run
+from sslfast.options import check_types
+from sslfast.train import Run, TrainConfig, load_run
 from sslfast.train.config import check_not_given
-from sslfast.train.run import build_method
+from sslfast.train.run import build_method, find_source
 
 RESULTS_FILE = "results.json"
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -115,7 +116,12 @@ def evaluate(
     if train_split == test_split:
         raise UserError(f"both splits are {train_split!r}: measure on images that the classifier has not learned from")
     limits = {train_split: limit_train, test_split: limit_test}
-    (train, test), classes = _read(saved, data, root, data_options, limits)
+    config = saved.config
+    if data is None:
+        root = config.root if root is None else root
+        data_options = config.data_options if data_options is None else data_options
+    config = replace(config, data=data or config.data, root=root, data_options=data_options or {})
+    (train, test), classes = labelled_splits(config, limits)
     budgets = _budgets(train, label_fractions, samples_per_class, seed)
     # Features are extracted for the images that some budget uses, and no others.
     used = torch.cat([budget.subset for budget in budgets]).unique()
@@ -125,7 +131,7 @@ def evaluate(
         (job, budget, name)
         for job in jobs
         for budget in budgets
-        for name in (("pretrained", job.baseline) if baselines else ("pretrained",))
+        for name in (("pretrained", baseline(job.function)) if baselines else ("pretrained",))
     ]
     rows = []
     with Progress(*COLUMNS, transient=True, disable=not sys.stdout.isatty()) as progress:
@@ -162,10 +168,6 @@ class _Job:
     function: Callable[..., Scores]
     options: dict[str, Any]
 
-    @property
-    def baseline(self) -> str:
-        return getattr(self.function, "baseline", "random")
-
 
 @dataclass(frozen=True)
 class _Budget:
@@ -174,6 +176,26 @@ class _Budget:
     fraction: float | None
     samples: int | None
     subset: Tensor
+
+
+def protocol_with(name: str, options: Mapping[str, Any]) -> Callable[..., Scores]:
+    """The function of a protocol, which takes these options.
+
+    Raises:
+        UserError: an unknown protocol or option, or an option's value of a wrong type.
+    """
+    function = registry.resolve("protocols", name)
+    valid = [option for option in inspect.signature(function).parameters if option not in GIVEN]
+    for option in options:
+        if option not in valid:
+            raise UserError(f"protocol {name!r} has no option {option!r}; {registry.nearest(option, valid)}")
+    check_types(function, options, f"protocol {name!r}")
+    return function
+
+
+def baseline(protocol: Callable[..., Scores]) -> str:
+    """The encoder that a protocol compares the pretrained one with: "random" or "scratch"."""
+    return getattr(protocol, "baseline", "random")
 
 
 def _jobs(
@@ -188,12 +210,9 @@ def _jobs(
             )
     jobs = []
     for name in dict.fromkeys(protocols):
-        function = registry.resolve("protocols", name)
-        valid = [option for option in inspect.signature(function).parameters if option not in GIVEN]
         own = dict(options.get(name, {}))
-        for option in own:
-            if option not in valid:
-                raise UserError(f"protocol {name!r} has no option {option!r}; {registry.nearest(option, valid)}")
+        function = protocol_with(name, own)
+        valid = inspect.signature(function).parameters
         general = {"seed": seed} if epochs is None else {"seed": seed, "epochs": epochs}
         jobs.append(_Job(name, function, {key: value for key, value in general.items() if key in valid} | own))
     if epochs is not None and not any("epochs" in job.options for job in jobs):
@@ -219,21 +238,27 @@ def _device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def _read(
-    saved: Run, data: str | None, root: str | None, options: Mapping[str, Any] | None, limits: Mapping[str, int]
+def labelled_splits(
+    config: TrainConfig, limits: Mapping[str, int], read: bool = True
 ) -> tuple[list[ImageBatch | ImageFiles], int]:
-    """The labelled images of each split in `limits` (split -> largest number of images), and the number of classes."""
-    config = saved.config
-    if data is None:
-        root = config.root if root is None else root
-        options = config.data_options if options is None else options
-    name = config.data if data is None else data
+    """The labelled images of each split in `limits`, and the number of classes.
+
+    Args:
+        config: names the data.
+        limits: split -> largest number of images; 0, all.
+        read: read the images as protocols take them: into memory, or, for `loader: dali`, to files that can all be
+            decoded; False leaves image files unread, as they are found.
+
+    Raises:
+        UserError: data without labels or with one class only; splits of other classes.
+        DataError: the data cannot be read.
+    """
     images: list[ImageBatch | ImageFiles] = []
     named = []
     for split, limit in limits.items():
-        source = build_source(name, root=root, split=split, limit=limit, on_error=config.on_error, **(options or {}))
-        if config.loader == "dali" and isinstance(source, ImageFiles):
-            images.append(labelled(decodable(source), split))
+        source = find_source(config, split, limit)
+        if isinstance(source, ImageFiles) and (config.loader == "dali" or not read):
+            images.append(labelled(decodable(source) if read else source, split))
         else:
             images.append(labelled(source.read(), split))
         named.append(source.classes)

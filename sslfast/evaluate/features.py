@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,31 @@ from sslfast.errors import UserError
 VIEW_PIXELS = 2**22  # pixels in one batch of views: bounds the memory of the backbone's activations at any view size
 LARGEST_BATCH = 512
 LARGEST_DECODED_BATCH = 64  # whole photographs, of which several batches are decoded ahead
+
+
+class MapMean(nn.Module):
+    """The feature map of a backbone averaged over its positions: (B, C, H, W) -> (B, map_channels).
+
+    A linear classifier of the average is the average of a 1x1 convolution: what `linear_conv` classifies with.
+
+    Args:
+        backbone: has a method `feature_map`.
+
+    Raises:
+        UserError: it has none.
+    """
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        if not hasattr(backbone, "feature_map"):
+            raise UserError(
+                f"{type(backbone).__name__} has no feature map; give it a method feature_map(images) -> (B, C, h, w), "
+                "or leave out the protocol 'linear_conv', and the head of that name"
+            )
+        self.backbone: Any = backbone
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.backbone.feature_map(images).mean(dim=(2, 3))
 
 
 @dataclass
@@ -70,13 +96,7 @@ class Encoder:
         Raises:
             UserError: the backbone has no feature map.
         """
-        feature_map = getattr(self.backbone, "feature_map", None)
-        if feature_map is None:
-            raise UserError(
-                f"{type(self.backbone).__name__} has no feature map; give it a method feature_map(images) -> "
-                "(B, C, h, w), or leave out the protocol 'linear_conv'"
-            )
-        return self._frozen(lambda images: feature_map(images).mean(dim=(2, 3)))
+        return self._frozen(MapMean(self.backbone))
 
     def _frozen(self, function: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         with evaluating(self.backbone):

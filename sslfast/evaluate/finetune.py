@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +15,13 @@ from sslfast.augment import MultiView, ViewSpec, presets
 from sslfast.data import build_loader
 from sslfast.errors import TrainingError, UserError
 from sslfast.evaluate.budget import training_steps
-from sslfast.evaluate.features import Encoder, apply, evaluating, known_labels
+from sslfast.evaluate.features import Encoder, MapMean, apply, evaluating, known_labels
 from sslfast.evaluate.results import Scores, accuracy, compared_with, ranks
 from sslfast.evaluate.subsets import label_subset
+from sslfast.registry import nearest
 
+# What is between the backbone and the linear layer.
+HEADS: dict[str, Callable[[nn.Module], nn.Module]] = {"linear": nn.Sequential, "linear_conv": MapMean}
 STEPS_BETWEEN_CHECKS = 20  # at least: an epoch of few labels is too short to judge by
 
 
@@ -34,11 +39,13 @@ def evaluate_finetune(
     patience: int = 0,
     held_out: float = 0.2,
     decay: float = 1.0,
+    head: Literal["linear", "linear_conv"] = "linear",
 ) -> Scores:
-    """Trains a copy of the backbone with a linear classifier on it, all weights free, with Adam and cross-entropy.
+    """Trains a copy of the backbone with a classifier on it, all weights free, with Adam and cross-entropy.
 
-    `epochs=50, augmentation=False` is the protocol of the student report on denoising autoencoders whose encoder
-    `conv9` is: 50 epochs at 2e-4. Left alone, few labels are trained longer and many labels shorter than that.
+    `epochs=50, augmentation=False, head="linear_conv"` is the protocol of the student report on denoising autoencoders
+    whose encoder `conv9` is: 50 epochs at 2e-4. Left alone, few labels are trained longer and many labels shorter than
+    that.
 
     With early stopping (`patience`) a part of the given labels is held out of training, the same part of each class:
     no label beyond the budget is used. After each epoch, or after 20 steps where an epoch has fewer, the cross-entropy
@@ -59,12 +66,14 @@ def evaluate_finetune(
         held_out: part of each class that is held out for early stopping, in (0, 1).
         decay: factor of the learning rate after each epoch, in (0, 1]; 1 keeps it. The student report on split-brain
             autoencoders has 0.1.
+        head: what classifies: "linear", one layer on the pooled features; "linear_conv", a 1x1 convolution of the
+            feature map and global average pooling, as in the protocol of that name.
 
     Returns:
         Scores with `steps` made; with early stopping also `held_out_images`, and `best_step`, whose weights were kept.
 
     Raises:
-        UserError: an option is out of its range.
+        UserError: an option is out of its range, or the backbone has no feature map for the head.
         TrainingError: the network diverged.
     """
     if not 0.0 < decay <= 1.0:
@@ -76,7 +85,7 @@ def evaluate_finetune(
     draw = MultiView([training_view(encoder.view) if augmentation else encoder.view], seed)
     with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
         torch.manual_seed(seed)
-        network = _classifier(encoder).train()
+        network = _classifier(encoder, head).train()
         optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
         stopping = _EarlyStopping(network, encoder, validation, patience)
         for step in range(steps):
@@ -159,8 +168,10 @@ def training_view(view: ViewSpec) -> ViewSpec:
     return light.replace(size=view.size, mean=view.mean, std=view.std)
 
 
-def _classifier(encoder: Encoder) -> nn.Module:
-    with evaluating(encoder.backbone):
-        features = apply(encoder.backbone, encoder.test.select(slice(0, 1)), encoder.view, encoder.device).shape[1]
-    backbone = copy.deepcopy(encoder.backbone).requires_grad_(True)
-    return nn.Sequential(backbone, nn.Linear(features, encoder.classes, device=encoder.device))
+def _classifier(encoder: Encoder, head: str) -> nn.Module:
+    if head not in HEADS:
+        raise UserError(f"unknown head {head!r}; {nearest(head, list(HEADS))}")
+    trunk = HEADS[head](copy.deepcopy(encoder.backbone).requires_grad_(True))
+    with evaluating(trunk):
+        features = apply(trunk, encoder.test.select(slice(0, 1)), encoder.view, encoder.device).shape[1]
+    return nn.Sequential(trunk, nn.Linear(features, encoder.classes, device=encoder.device))

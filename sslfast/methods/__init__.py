@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import types
-import typing
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +12,7 @@ from sslfast import registry
 from sslfast.errors import UserError
 from sslfast.methods.base import Method
 from sslfast.models import Backbone, build_backbone
+from sslfast.options import check_types
 
 __all__ = ["Method", "build"]
 
@@ -68,23 +67,8 @@ def _check_options(method: type[Method], options: dict[str, Any]) -> None:
     if missing:
         raise UserError(f"the constructor of {method.__name__} must take backbone, image_size and seed; add {missing}")
     valid = [name for name in parameters if name not in COMMON_PARAMETERS]
-    try:
-        hints = typing.get_type_hints(method.__init__)
-    except NameError:  # a user's own class whose annotations exist for type checkers alone
-        hints = {}
-    for name, value in options.items():
+    for name in options:
         if name not in valid:
             hint = registry.nearest(name, valid) if valid else "it has none"
             raise UserError(f"unknown option {name!r} of {method.__name__}; {hint}")
-        if not _fits(value, hints.get(name, Any)):
-            raise UserError(f"option {name}={value!r} of {method.__name__} must be {parameters[name].annotation}")
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether `value` is of one of the plain types of `hint`; anything fits a hint which is not made of those."""
-    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if not all(kind in (bool, int, float, str, types.NoneType) for kind in kinds):
-        return True
-    if float in kinds and type(value) is int:
-        return True
-    return type(value) in kinds
+    check_types(method.__init__, options, method.__name__)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -18,19 +16,20 @@ from sslfast import info
 from sslfast.report import plots
 from sslfast.report.page import write_page
 from sslfast.reproduce.recipe import Recipe, Table
+from sslfast.reproduce.setting import Setting
 
 PAGE = "tables.html"
 
 Values = Sequence[Sequence[Sequence[float | None]]]  # by table, row and column, in percent
 
 
-def write_tables(recipe: Recipe, values: Values, scaled: Sequence[str], out: Path) -> Path:
+def write_tables(recipe: Recipe, values: Values, setting: Setting, out: Path) -> Path:
     """Writes `tables.html`: every cell with the measured number and the published one.
 
     Args:
         recipe: what was published.
         values: what was measured; None is shown as a dash.
-        scaled: what is smaller than published, in words; nothing for a full run.
+        setting: how.
         out: folder of the page.
 
     Raises:
@@ -38,20 +37,19 @@ def write_tables(recipe: Recipe, values: Values, scaled: Sequence[str], out: Pat
     """
     content = {
         "recipe": recipe,
-        "scaled": scaled,
+        "setting": setting,
         "tables": [_content(table, measured) for table, measured in zip(recipe.tables, values, strict=True)],
-        "command": "sslfast " + shlex.join(sys.argv[1:]) if Path(sys.argv[0]).name == "sslfast" else "",
         "machine": list(info.info().items()),
         "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     }
     return write_page(out / PAGE, "sslfast.reproduce", "tables.html.jinja", content)
 
 
-def print_tables(recipe: Recipe, values: Values, scaled: Sequence[str]) -> None:
+def print_tables(recipe: Recipe, values: Values, setting: Setting) -> None:
     """Prints every table: measured, and published in brackets."""
     console = Console()
-    if scaled:
-        console.print(f"Scaled down: {', '.join(scaled)}. The published numbers are of full size.")
+    for kind, texts in setting.deviations.items():
+        console.print(f"{kind}: {', '.join(texts)}.", markup=False)
     for table, measured in zip(recipe.tables, values, strict=True):
         view = TerminalTable(title=f"{table.title}, % (published)", title_justify="left")
         view.add_column("")

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import yaml
 
 from sslfast import registry
 from sslfast.errors import UserError
+from sslfast.evaluate.evaluation import baseline, protocol_with
+from sslfast.evaluate.subsets import check_budget
+from sslfast.models.backbone import check_backbone_name
+from sslfast.options import described, fits, number_hint
 from sslfast.train import TrainConfig
 
 FOLDER = Path(__file__).parent
-ENCODERS = ("pretrained", "random", "scratch")
+SIZES = ("limit", "limit_test", "epochs", "evaluation_epochs")
 METRICS = ("top1", "top5")
 
 T = TypeVar("T")
@@ -43,9 +49,9 @@ class Line:
         title: as the page shows it.
         run: name of a run.
         evaluation: name of an evaluation.
-        encoder: "pretrained", "random" or "scratch".
+        encoder: "pretrained" or the protocol's baseline, "random" or "scratch".
         metric: "top1" or "top5".
-        label_fraction, samples_per_class: the labels used; all of them when neither is given.
+        label_fraction, samples_per_class: the labels used, by one of the two; all of them when neither is given.
         published: a row's published numbers in percent, one a column; None where there is none.
     """
 
@@ -119,6 +125,7 @@ class Recipe:
         title: of the page.
         source: who published the numbers.
         note: where the published experiment and this one differ.
+        classes: of the published data, where its name leaves them open, as `folder` does.
         pretrain: options of `sslfast pretrain` that all runs share.
         runs: name -> the options of `sslfast pretrain` that are its own.
         evaluations: name -> how encoders are measured.
@@ -134,6 +141,7 @@ class Recipe:
     tables: Sequence[Table]
     scaled_down: dict[str, Any] = field(default_factory=dict)
     note: str = ""
+    classes: int | None = None
 
 
 def find_recipe(name: str) -> Path:
@@ -161,61 +169,89 @@ def read_recipe(path: Path) -> Recipe:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"cannot read {path}: {error}; correct the file") from error
-    recipe = _build(Recipe, values, path, "the recipe")
-    known = [field.name for field in fields(TrainConfig)]
-    for name in ("runs", "evaluations"):
-        _mapping(getattr(recipe, name), path, name)
-    for name, options in {"pretrain": recipe.pretrain, **recipe.runs}.items():
-        for option in _mapping(options, path, name):
+    with _naming(path):
+        return _checked(_build(Recipe, values, "the recipe"))
+
+
+def _checked(recipe: Recipe) -> Recipe:
+    options = [field.name for field in fields(TrainConfig)]
+    small = [*options, *(size for size in SIZES if size not in options)]
+    settings = [("pretrain", recipe.pretrain, options), *((run, own, options) for run, own in recipe.runs.items())]
+    for name, values, known in [*settings, ("scaled_down", recipe.scaled_down, small)]:
+        for option in values:
             if option not in known:
-                raise UserError(f"{path}: {name} sets {option!r}; {registry.nearest(option, known)}")
-    evaluations = {
-        name: _build(Evaluation, value, path, f"evaluation {name!r}") for name, value in recipe.evaluations.items()
-    }
-    tables = [_table(value, path) for value in recipe.tables]
+                raise UserError(f"{name} sets {option!r}; {registry.nearest(option, known)}")
+    for name in SIZES:
+        value = recipe.scaled_down.get(name, 1)
+        if type(value) is not int or value < 1:
+            raise UserError(f"scaled_down sets {name} to {value!r}; it must be a whole number of at least 1")
+    for name in recipe.runs:
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise UserError(f"run {name!r} cannot name a folder; use letters, digits, '_', '-' and '.' only")
+    evaluations = {}
+    for name, value in recipe.evaluations.items():
+        how = evaluations[name] = _build(Evaluation, value, f"evaluation {name!r}")
+        with _naming(f"evaluation {name!r}"):
+            protocol_with(how.protocol, how.options)
+            check_backbone_name(how.baseline_backbone)
+    tables = [_table(value) for value in recipe.tables]
     for table in tables:
         for cell in (cell for row in table.cells() for cell in row):
-            _check(cell.run, recipe.runs, "run", path)
-            _check(cell.evaluation, evaluations, "evaluation", path)
-            _check(cell.encoder, ENCODERS, "encoder", path)
-            _check(cell.metric, METRICS, "metric", path)
-    return Recipe(**{**vars(recipe), "evaluations": evaluations, "tables": tables})
+            with _naming(f"table {table.title!r}"):
+                _check_cell(cell, recipe.runs, evaluations)
+    return replace(recipe, evaluations=evaluations, tables=tables)
 
 
-def _table(value: Any, path: Path) -> Table:
-    table = _build(Table, value, path, "a table")
+def _check_cell(cell: Cell, runs: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> None:
+    _check(cell.run, runs, "run")
+    _check(cell.evaluation, evaluations, "evaluation")
+    protocol = evaluations[cell.evaluation].protocol
+    encoders = ("pretrained", baseline(registry.resolve("protocols", protocol)))
+    _check(cell.encoder, encoders, f"protocol {protocol!r} with encoder")
+    _check(cell.metric, METRICS, "metric")
+    check_budget(cell.label_fraction, cell.samples_per_class)
+
+
+@contextmanager
+def _naming(place: str | Path) -> Iterator[None]:
+    """Puts the place before the message of what a user did wrong there."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from error
+
+
+def _table(value: Any) -> Table:
+    table = _build(Table, value, "a table")
     lines = {
-        name: [_build(Line, line, path, f"{name} of table {table.title!r}") for line in getattr(table, name)]
+        name: [_build(Line, line, f"{name} of table {table.title!r}") for line in getattr(table, name)]
         for name in ("columns", "rows")
     }
     for row in lines["rows"]:
         if row.published is not None and len(row.published) != len(lines["columns"]):
             raise UserError(
-                f"{path}: row {row.title!r} has {len(row.published)} published numbers for {len(lines['columns'])} "
-                "columns; give one a column, null where there is none"
+                f"row {row.title!r} has {len(row.published)} published numbers for {len(lines['columns'])} columns; "
+                "give one a column, null where there is none"
             )
     return Table(table.title, lines["columns"], lines["rows"], table.note)
 
 
-def _mapping(value: Any, path: Path, what: str) -> Mapping[str, Any]:
+def _build(type_: type[T], value: Any, what: str) -> T:
+    """A dataclass from a mapping of its fields, whose own dataclasses stay mappings."""
     if not isinstance(value, Mapping):
-        raise UserError(f"{path}: {what} must be a mapping, got {value!r}")
-    return value
-
-
-def _build(type_: type[T], value: Any, path: Path, what: str) -> T:
-    """A dataclass from a mapping of its fields."""
-    known = fields(type_)  # type: ignore[arg-type]
-    names = [field.name for field in known]
-    for name in _mapping(value, path, what):
-        if name not in names:
-            raise UserError(f"{path}: {what} has {name!r}; {registry.nearest(str(name), names)}")
-    for field_ in known:
+        raise UserError(f"{what} must be a mapping, got {value!r}")
+    hints = get_type_hints(type_)
+    for name, entry in value.items():
+        if name not in hints:
+            raise UserError(f"{what} has {name!r}; {registry.nearest(str(name), list(hints))}")
+        if not fits(entry, hints[name]):
+            raise UserError(f"{what} has {name} {entry!r}; it must be {described(hints[name])}{number_hint(entry)}")
+    for field_ in fields(type_):  # type: ignore[arg-type]
         if field_.name not in value and field_.default is MISSING and field_.default_factory is MISSING:
-            raise UserError(f"{path}: {what} lacks {field_.name!r}; add it")
+            raise UserError(f"{what} lacks {field_.name!r}; add it")
     return type_(**value)
 
 
-def _check(name: Any, valid: Any, what: str, path: Path) -> None:
+def _check(name: Any, valid: Any, what: str) -> None:
     if name not in valid:
-        raise UserError(f"{path}: a table asks for {what} {name!r}; {registry.nearest(str(name), list(valid))}")
+        raise UserError(f"a cell asks for {what} {name!r}; {registry.nearest(str(name), list(valid))}")

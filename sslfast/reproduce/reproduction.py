@@ -2,54 +2,26 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
 
-from sslfast import registry
 from sslfast.errors import DataError, TrainingError, UserError
 from sslfast.evaluate import evaluate
 from sslfast.evaluate.results import Row
+from sslfast.reproduce.data import Data, find_data
 from sslfast.reproduce.page import print_tables, write_tables
 from sslfast.reproduce.recipe import Cell, Recipe, Table, find_recipe, read_recipe
+from sslfast.reproduce.setting import Setting, Sizes, command_line, deviations, facts, takes_epochs
 from sslfast.train import TrainConfig, pretrain
 from sslfast.train.checkpoint import write_atomically
 from sslfast.train.config import CONFIG_FILE, read_config, resolve
 from sslfast.train.run import BACKBONE_FILE
 
 RESULTS_FILE = "results.json"
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How much is computed; None means as published.
-
-    Attributes:
-        limit: training images, for pretraining and for evaluation.
-        limit_test: test images.
-        epochs: of pretraining.
-        evaluation_epochs: of the protocols that train with mini-batches.
-    """
-
-    limit: int | None = None
-    limit_test: int | None = None
-    epochs: int | None = None
-    evaluation_epochs: int | None = None
-
-    def facts(self) -> list[str]:
-        """What is smaller than published, in words; nothing for a full run."""
-        texts = {
-            "limit": "the first {:,} training images",
-            "limit_test": "the first {:,} test images",
-            "epochs": "epochs of pretraining: {}",
-            "evaluation_epochs": "epochs of evaluation: {}",
-        }
-        return [text.format(getattr(self, name)) for name, text in texts.items() if getattr(self, name)]
 
 
 def reproduce(
@@ -68,9 +40,10 @@ def reproduce(
 ) -> Path:
     """Pretrains and evaluates what a published table compares, and writes a page with both numbers in every cell.
 
-    A full run repeats the published sizes and needs a GPU. The sizes can be set; a run that is smaller than published
-    says so on its page. Started again with the same sizes it goes on where it stopped: finished runs and evaluations
-    are kept.
+    A full run repeats the published sizes and needs a GPU. The sizes can be set; the page says where they, or the data,
+    are others than published. The recipe, and whether there are images enough for every batch and every number of
+    labels, is checked before the first run. Started again with the same sizes it goes on where it stopped: finished
+    runs and evaluations are kept.
 
     Args:
         name: one of `sslfast list reproductions`, or a recipe file of your own that ends in .yaml.
@@ -90,10 +63,11 @@ def reproduce(
         The page, `tables.html` in `out`.
 
     Raises:
-        UserError: an unknown name or option, a damaged recipe, or `out` holds runs of other sizes.
+        UserError: an unknown name or option, a damaged recipe, too few images, or `out` holds runs of other sizes.
         DataError: the data cannot be read.
         TrainingError: a run diverged, or cannot be saved.
     """
+    command = command_line("reproduce", reproduce, locals())
     path = find_recipe(name)
     recipe = read_recipe(path)
     small = dict(recipe.scaled_down) if scaled_down else {}
@@ -103,22 +77,23 @@ def reproduce(
         small.pop(key, None)
         if value is not None and value < 1:
             raise UserError(f"{key} is {value}; give 1 or more, or leave it out for the published size")
-    scaled = [*sizes.facts(), *(f"{key.replace('_', ' ')} {value}" for key, value in small.items())]
     out = Path(out or f"runs/reproduce-{path.stem}")
     common = {**recipe.pretrain, **small, "device": device, "seed": seed}
     if data is not None:
         common |= {"data": data, "data_options": {}}
     common |= {key: value for key, value in (("root", root), ("data_options", data_options)) if value is not None}
     work = _Work(recipe, sizes, common, out, seed)
-    write_tables(recipe, work.values(), scaled, out)
+    differing = deviations(recipe, sizes, work.configs, work.data)
+    setting = Setting(command, differing, facts(work.configs, work.data))
+    write_tables(recipe, work.values(), setting, out)
     for position, run in enumerate(recipe.runs, start=1):
         Console().print(f"run {position} of {len(recipe.runs)}: {run}")
         work.pretrain(run)
         for evaluation in recipe.evaluations:
             if work.evaluate(run, evaluation):
-                write_tables(recipe, work.values(), scaled, out)
-    print_tables(recipe, work.values(), scaled)
-    return write_tables(recipe, work.values(), scaled, out)
+                write_tables(recipe, work.values(), setting, out)
+    print_tables(recipe, work.values(), setting)
+    return write_tables(recipe, work.values(), setting, out)
 
 
 class _Work:
@@ -127,6 +102,7 @@ class _Work:
     def __init__(self, recipe: Recipe, sizes: Sizes, common: Mapping[str, Any], out: Path, seed: int) -> None:
         self.recipe, self.sizes, self.out, self.seed = recipe, sizes, out, seed
         self.configs = {run: self._config(run, common) for run in recipe.runs}
+        self.data = self._find_data()
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -140,6 +116,23 @@ class _Work:
                 options[name] = getattr(self.sizes, name)
         return resolve(TrainConfig(**options))
 
+    def _find_data(self) -> dict[str, Data]:
+        """The images of every run; runs that share them are checked together, for the largest demands."""
+        groups: dict[str, list[str]] = {}
+        for run, config in self.configs.items():
+            where = (config.data, config.root, config.data_options, config.on_error, config.split, config.limit)
+            groups.setdefault(repr(where), []).append(run)
+        found: dict[str, Data] = {}
+        for runs in groups.values():
+            largest = max((self.configs[run] for run in runs), key=lambda config: config.batch_size)
+            samples = max((cell.samples_per_class or 0 for cell in self._cells() if cell.run in runs), default=0)
+            images = find_data(largest, self.sizes.limit or 0, self.sizes.limit_test or 0, samples)
+            found |= dict.fromkeys(runs, images)
+        return found
+
+    def _cells(self) -> list[Cell]:
+        return [cell for table in self.recipe.tables for row in table.cells() for cell in row]
+
     def pretrain(self, run: str) -> None:
         """Trains a run, or the rest of it."""
         config = self.configs[run]
@@ -148,14 +141,12 @@ class _Work:
             self.done = {key: value for key, value in self.done.items() if key.partition("/")[0] != run}
             pretrain(config, resume=(self.out / run / CONFIG_FILE).exists())
         else:
-            resolve(
-                config, saved=read_config(self.out / run / CONFIG_FILE)
-            )  # it must be this run, and not one of other sizes
+            # It must be this run, and not one of other sizes.
+            resolve(config, saved=read_config(self.out / run / CONFIG_FILE))
 
     def evaluate(self, run: str, evaluation: str) -> bool:
         """Measures the cells of a run and an evaluation; False where none asks for it or all are measured."""
-        cells = [cell for table in self.recipe.tables for row in table.cells() for cell in row]
-        cells = [cell for cell in cells if (cell.run, cell.evaluation) == (run, evaluation)]
+        cells = [cell for cell in self._cells() if (cell.run, cell.evaluation) == (run, evaluation)]
         settings = self._settings(evaluation)
         known = self.done.get(f"{run}/{evaluation}", {})
         if known.get("settings") != settings:
@@ -185,8 +176,7 @@ class _Work:
         """What the rows of an evaluation depend on, beside the run."""
         how = self.recipe.evaluations[evaluation]
         options = dict(how.options)
-        function = registry.resolve("protocols", how.protocol)
-        if self.sizes.evaluation_epochs and "epochs" in inspect.signature(function).parameters:
+        if self.sizes.evaluation_epochs and takes_epochs(how.protocol):
             options["epochs"] = self.sizes.evaluation_epochs
         return {
             "protocol": how.protocol,

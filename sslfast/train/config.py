@@ -15,6 +15,7 @@ import yaml
 from sslfast import __version__, registry
 from sslfast.errors import UserError
 from sslfast.models.backbone import check_backbone_name
+from sslfast.options import number_hint
 
 CONFIG_FILE = "config.yaml"
 
@@ -263,7 +264,7 @@ def _checked(config: TrainConfig) -> TrainConfig:
     for name, low in at_least.items():
         value = getattr(config, name)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= low:
-            raise UserError(f"{name} is {value!r}; it must be a number of at least {low}")
+            raise UserError(f"{name} is {value!r}; it must be a number of at least {low}{number_hint(value)}")
     if config.seed >= 2**31:
         raise UserError(f"seed is {config.seed}; it must be less than 2^31")
     if config.warmup_epochs and config.schedule == "plateau":

@@ -18,14 +18,14 @@ from lightning_fabric.plugins.environments import SLURMEnvironment
 from torch.multiprocessing import ProcessExitedException
 
 from sslfast import registry
-from sslfast.data import DaliLoader, ImageBatch, Loader, MemoryLoader, Source, build_source
+from sslfast.data import DaliLoader, ImageBatch, Loader, MemoryLoader
 from sslfast.errors import DataError, TrainingError, UserError
 from sslfast.methods import Method
 from sslfast.train.checkpoint import CHECKPOINT_FILE, last_good, write_atomically
 from sslfast.train.config import CONFIG_FILE, TrainConfig, accelerator, read_config, resolve, write_config
 from sslfast.train.log import METRICS_FILE, TENSORBOARD_FOLDER
 from sslfast.train.loop import Loop, rank_zero
-from sslfast.train.run import BACKBONE_FILE, PICTURES_FOLDER, build_method, write_backbone, write_pictures
+from sslfast.train.run import BACKBONE_FILE, PICTURES_FOLDER, build_method, find_source, write_backbone, write_pictures
 from sslfast.train.stop import StopSignals
 
 # What --overwrite removes, and nothing else that may lie in the folder.
@@ -179,11 +179,6 @@ def _train(fabric: Fabric, config: TrainConfig, resume: bool) -> UserError | Non
 def _loader(fabric: Fabric, config: TrainConfig) -> Loader:
     """The loader of this rank's batches."""
 
-    def find() -> Source:
-        return build_source(
-            config.data, config.root, config.split, limit=config.limit, on_error=config.on_error, **config.data_options
-        )
-
     def make() -> Loader:
         options: dict[str, Any] = {
             "batch_size": config.batch_size // fabric.world_size,
@@ -192,7 +187,8 @@ def _loader(fabric: Fabric, config: TrainConfig) -> Loader:
             "rank": fabric.global_rank,
             "world_size": fabric.world_size,
         }
-        return DaliLoader(find(), **options) if config.loader == "dali" else MemoryLoader(find().read(), **options)
+        source = find_source(config, config.split, config.limit)
+        return DaliLoader(source, **options) if config.loader == "dali" else MemoryLoader(source.read(), **options)
 
     # The first rank alone downloads or finds the faults; the others read what is there then.
     loader = rank_zero(fabric, make)

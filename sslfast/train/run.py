@@ -14,7 +14,7 @@ from torchvision.utils import make_grid, save_image
 
 from sslfast import __version__, methods
 from sslfast.augment import ViewSpec, unnormalized
-from sslfast.data import ImageBatch
+from sslfast.data import ImageBatch, Source, build_source
 from sslfast.errors import TrainingError, UserError
 from sslfast.methods import Method
 from sslfast.models import Backbone
@@ -77,6 +77,21 @@ def load_run(path: str | Path) -> Run:
     if not path.is_dir():
         raise UserError(f"there is no folder {path}; name the folder that pretrain made with --out")
     return Run(path, read_config(path / CONFIG_FILE))
+
+
+def find_source(config: TrainConfig, split: str, limit: int = 0) -> Source:
+    """A split of the data of a resolved configuration, ready to read.
+
+    Args:
+        config: names the data, its root and its options.
+        split: part of the data set.
+        limit: only the first so many images; 0, all.
+
+    Raises:
+        UserError: unknown names or options.
+        DataError: the data is missing or of the wrong kind.
+    """
+    return build_source(config.data, config.root, split, limit=limit, on_error=config.on_error, **config.data_options)
 
 
 def build_method(config: TrainConfig, in_channels: int) -> Method:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn import functional
 
-from sslfast.augment import ViewSpec
+from sslfast.augment import MultiView, ViewSpec
+from sslfast.data import MemoryLoader
 from sslfast.errors import TrainingError, UserError
 from sslfast.evaluate import Encoder, finetune
+from sslfast.evaluate.features import apply
 from sslfast.evaluate.finetune import evaluate_finetune, training_view
 from sslfast.evaluate.subsets import label_subset
 
@@ -150,6 +154,47 @@ def test_classes_without_an_image_to_spare_are_trained_to_the_end(encoder: Encod
 def test_early_stopping_options_out_of_range_name_the_cure(encoder: Encoder, options):
     with pytest.raises(UserError, match=r"early stopping with .*; give"):
         evaluate_finetune(encoder, ALL, **options)
+
+
+def test_the_head_of_linear_conv_is_a_1x1_convolution_and_global_average_pooling(encoder: Encoder):
+    """Against a network with the convolution before the average, trained on the same batches."""
+    weights = {}
+
+    def watched(network, images, view, device):
+        if isinstance(network, torch.nn.Sequential):
+            weights.update(network[1].state_dict())
+        return apply(network, images, view, device)
+
+    options = {"seed": 3, "epochs": 2, "batch_size": 20, "learning_rate": 1e-2, "augmentation": False}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finetune, "apply", watched)
+        evaluate_finetune(encoder, ALL, head="linear_conv", **options)
+    torch.manual_seed(3)
+    layer = torch.nn.Linear(12, 4)
+    convolution = torch.nn.Conv2d(12, 4, kernel_size=1)
+    convolution.weight.data = layer.weight.data[:, :, None, None].clone()
+    convolution.bias.data = layer.bias.data.clone()
+    backbone = copy.deepcopy(encoder.backbone).train()
+    optimizer = torch.optim.Adam([*backbone.parameters(), *convolution.parameters()], lr=1e-2)
+    loader = MemoryLoader(encoder.train, 20, seed=3)
+    for epoch in range(2):
+        for batch in loader.epoch(epoch):
+            maps = backbone.feature_map(MultiView([encoder.view])(batch).tensors[0])
+            loss = functional.cross_entropy(convolution(maps).mean(dim=(2, 3)), batch.label)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    assert (convolution.weight[:, :, 0, 0] - layer.weight).abs().max() > 0.02
+    torch.testing.assert_close(weights["weight"], convolution.weight.detach()[:, :, 0, 0], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(weights["bias"], convolution.bias.detach(), rtol=1e-3, atol=1e-4)
+
+
+def test_the_head_names_its_mistakes(encoder: Encoder):
+    with pytest.raises(UserError, match="unknown head 'linear_cov'; did you mean 'linear_conv'"):
+        evaluate_finetune(encoder, ALL, epochs=1, head="linear_cov")
+    encoder.backbone = torch.nn.Flatten()
+    with pytest.raises(UserError, match="feature_map"):
+        evaluate_finetune(encoder, ALL, epochs=1, head="linear_conv")
 
 
 def test_decay_lowers_the_learning_rate_after_each_epoch(encoder: Encoder, monkeypatch):

@@ -90,9 +90,3 @@ def test_options(name, option, value, rule):
 def test_epoch_of_dino(epoch):
     with pytest.raises(UserError, match=r"epoch is .* whole number of 0"):
         losses.DINOLoss(3)([TWO[0]], list(TWO), epoch=epoch)
-
-
-@pytest.mark.parametrize("dim", [2, 5, -3])
-def test_dimension_of_cosines(dim):
-    with pytest.raises(UserError, match=r"dimension .* shape \(4, 3\)"):
-        losses.NegativeCosineSimilarity(dim)(*TWO)

@@ -72,6 +72,29 @@ def change(*keys, value):
         (change("tables", 0, "rows", 0, "colour", value=1), "has 'colour'"),
         (change("runs", value=["a"]), "must be a mapping"),
         ([1], "must be a mapping"),
+        (change("title", value=1), "title 1; it must be text"),
+        ({**RECIPE, "tables": None}, "must be a list of mappings"),
+        (change("tables", 0, "columns", value=3), "columns 3; it must be a list of mappings"),
+        (change("tables", 0, "rows", 0, "published", value=1.5), "1.5; it must be a list of numbers or nulls"),
+        (change("tables", 0, "rows", 0, "published", value=["abc", 1]), "must be a list of numbers or nulls"),
+        (change("tables", 0, "rows", 0, "title", value=1), "title 1; it must be text"),
+        (change("tables", 0, "columns", 0, "title", value=1), "title 1; it must be text"),
+        (change("tables", 0, "columns", 0, "label_fraction", value="1 %"), "'1 %'; it must be a number"),
+        (change("tables", 0, "columns", 0, "label_fraction", value="1e-2"), "YAML reads this as text, write 0.01"),
+        (change("tables", 0, "columns", 0, "label_fraction", value=2), "outside (0, 1]"),
+        (change("tables", 0, "columns", 0, "samples_per_class", value=2), "either a label fraction or a number"),
+        (change("tables", 0, "columns", 1, "samples_per_class", value=1.5), "1.5; it must be a whole number"),
+        (change("tables", 0, "rows", 1, "encoder", value="scratch"), "'knn' with encoder 'scratch'"),
+        (change("scaled_down", value=[1]), "[1]; it must be a mapping"),
+        (change("scaled_down", value={"batchsize": 3}), "scaled_down sets 'batchsize'; did you mean 'batch_size'"),
+        (change("scaled_down", value={"limit": "all"}), "limit to 'all'; it must be a whole number"),
+        (change("evaluations", "e", "options", value=[1]), "[1]; it must be a mapping of names to values"),
+        (change("evaluations", "e", "options", value={"neighbors": 3}), "did you mean 'neighbours'"),
+        (change("evaluations", "e", "options", value={"temperature": "1e-1"}), "write 0.1"),
+        (change("evaluations", "e", "protocol", value="knm"), "did you mean 'knn'"),
+        (change("evaluations", "e", "baseline_backbone", value="resnet81"), "resnet18"),
+        (change("runs", value={"../b": {}}), "run '../b' cannot name a folder"),
+        (change("runs", value={4: {}}), "must be a mapping of names to mappings"),
     ],
 )
 def test_a_damaged_recipe_names_file_and_fault(tmp_path: Path, recipe: object, message: str):
@@ -102,6 +125,22 @@ def test_every_run_of_the_recipes_is_a_valid_configuration(name: str):
         assert callable(registry.resolve("protocols", evaluation.protocol))
     used = {cell.run for table in recipe.tables for row in table.cells() for cell in row}
     assert used == set(recipe.runs)
+
+
+def test_split_brain_has_the_sizes_of_the_report():
+    recipe = read_recipe(find_recipe("split-brain"))
+    epochs = {"alexnet_fcn": 5, "resnet18": 7, "simplenet": 11}
+    for run, options in recipe.runs.items():
+        config = resolve(TrainConfig(**{**recipe.pretrain, **options}))
+        assert config.epochs == epochs[config.backbone], run
+        assert (config.learning_rate, config.schedule, config.batch_size) == (1e-4, "exponential", 64), run
+    table = recipe.tables[0]
+    assert {cell.samples_per_class for row in table.cells() for cell in row} == {64}  # 64,000 of 1000 classes
+
+
+def test_the_denoising_report_fine_tunes_through_the_convolution():
+    how = read_recipe(find_recipe("denoising-cifar10")).evaluations["finetuned"]
+    assert how.options["head"] == "linear_conv"
 
 
 def test_the_published_numbers_of_the_denoising_tables():

@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from sslfast.cli import main
 from sslfast.errors import DataError, UserError
-from sslfast.reproduce import reproduce, reproduction
+from sslfast.reproduce import data, reproduce, reproduction
 
 RECIPE = {
     "title": "Two of a <kind>",
@@ -144,8 +145,59 @@ def test_rows_of_a_removed_run_are_measured_again(recipe: Path, done: Path, monk
     assert asked == ["noisy", "noisy"]
 
 
-def test_full_size_says_nothing_of_scale():
-    assert reproduction.Sizes().facts() == []
+def test_the_page_names_data_seed_and_the_command(done: Path, recipe: Path):
+    page = (done / "tables.html").read_text()
+    assert "shapes; 96 of 10,000 training images, 48 of 2,000 test images, 10 classes" in page
+    assert '<tr><th scope="row">seed</th><td>0</td></tr>' in page
+    assert f"sslfast reproduce {recipe} --out {done} --scaled-down" in page
+    assert "Other data" not in page
+
+
+def test_other_data_is_named(recipe: Path, tmp_path: Path, monkeypatch, capsys):
+    for name in ("pretrain", "evaluate"):
+        monkeypatch.setattr(reproduction, name, lambda *arguments, **options: [])
+    page = reproduce(str(recipe), data="shapes", data_options={"size": 16}, limit=9000, epochs=60, out=tmp_path)
+    for text in (page.read_text(), capsys.readouterr().out):
+        assert "Other data than published:" in text and " shapes with size 16." in text
+        assert "Scaled down:" in text and " the first 9,000 training images." in text
+        assert "Other sizes than published:" in text and " epochs of pretraining: 60." in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "sizes", "message"),
+    [
+        ({"samples_per_class": 4}, {"limit": 39}, "4 labels of every class; give --limit 40 or more"),
+        ({"samples_per_class": 4}, {"limit": 5}, "give --limit 40 or more"),
+        ({"samples_per_class": 1}, {"limit": 5}, "batches of 16 and 1 labels of every class; give --limit 16 or more"),
+        ({"samples_per_class": 300}, {"data_options": {"count": 2990}}, "300 labels of every class.*fewer of some"),
+        ({}, {"limit": 5}, "batches of 16; give --limit 16 or more"),
+        ({}, {"data_options": {"count": 12}}, "shapes with count 12 has 12 images, and a batch 16; use more images"),
+        ({}, {"limit_test": 1}, "test images are all of class 0"),
+    ],
+)
+def test_too_few_images_are_found_before_the_first_run(changes, sizes, message, tmp_path: Path, monkeypatch):
+    """Every such limit would otherwise end the evaluation, behind all the pretraining."""
+
+    def never(*arguments: object, **options: object) -> None:
+        raise AssertionError("is trained")
+
+    monkeypatch.setattr(reproduction, "pretrain", never)
+    rows = [{"title": "r", "run": "plain", "evaluation": "neighbours"}]
+    table = {"title": "T", "columns": [{"title": "c", **changes}], "rows": rows}
+    path = tmp_path / "few.yaml"
+    path.write_text(yaml.safe_dump(RECIPE | {"tables": [table], "scaled_down": {}}))
+    with pytest.raises(UserError, match=message):
+        reproduce(str(path), out=tmp_path / "out", **sizes)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_smallest_limit_that_suffices():
+    """Also where the classes do not take turns, and some labels are unknown."""
+    label = torch.tensor([0, 0, 1, 0, -1, 1, 0, 2, 0, 2, 1, 2, 2, 1])
+    needed = [max(int((label == c).nonzero()[n - 1]) + 1 for c in range(3)) for n in (1, 2, 3)]
+    assert [data._sufficient(label, n) for n in (1, 2, 3)] == needed == [8, 10, 12]
+    assert data._sufficient(label, 5) is None
+    assert data._sufficient(label[:11], 3) is None
 
 
 def test_bad_input(recipe: Path, tmp_path: Path):

@@ -50,6 +50,7 @@ def test_out_is_named_after_the_method():
         ({"learning_rate": -1.0}, "learning_rate is -1.0"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
         ({"epochs": "three"}, "epochs is 'three'"),
+        ({"learning_rate": "1e-3"}, "it must be a number of at least 0; YAML reads this as text, write 0.001"),
         ({"optimizer": "sdg", "learning_rate": 0.1}, "did you mean 'sgd'"),
         ({"schedule": "cosin"}, "did you mean 'cosine'"),
         ({"precision": "bf16"}, "did you mean 'bf16-mixed'"),

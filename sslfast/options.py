@@ -1,0 +1,84 @@
+"""Types of options: whether a value fits an annotation, and what to write instead."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import yaml
+
+from sslfast.errors import UserError
+
+PLAIN = {
+    str: ("text", "texts"),
+    int: ("a whole number", "whole numbers"),
+    float: ("a number", "numbers"),
+    bool: ("true or false", "true or false"),
+    types.NoneType: ("null", "nulls"),
+}
+
+
+def check_types(function: Callable[..., Any], options: Mapping[str, Any], owner: str) -> None:
+    """Raises UserError where the value of an option does not fit the annotation of that parameter of `function`."""
+    try:
+        hints = typing.get_type_hints(function)
+    except (NameError, TypeError):  # a user's own: annotations for type checkers alone, or an object to be called
+        return
+    parameters = inspect.signature(function).parameters
+    for name, value in options.items():
+        if not fits(value, hints.get(name, Any)):
+            raise UserError(
+                f"option {name}={value!r} of {owner} must be {parameters[name].annotation}{number_hint(value)}"
+            )
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether `value` is of `hint`: plain types, their unions, lists and mappings of them, or one of some values.
+
+    Whole numbers are numbers, too. Anything fits a hint that is made of other types.
+    """
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if isinstance(hint, types.UnionType):
+        return any(fits(value, kind) for kind in arguments)
+    if origin is Literal:
+        return value in arguments
+    if origin in (list, Sequence):
+        if isinstance(value, (list, tuple)):
+            return all(fits(entry, arguments[0]) for entry in value)
+        return isinstance(value, Iterable) and not isinstance(value, (str, Mapping))
+    if origin in (dict, Mapping):
+        entries = value.items() if isinstance(value, Mapping) else [(None, None)]
+        return all(fits(key, arguments[0]) and fits(entry, arguments[1]) for key, entry in entries)
+    if hint is float:
+        return type(value) in (int, float)
+    return type(value) is hint if hint in PLAIN else True
+
+
+def described(hint: Any, many: bool = False) -> str:
+    """A hint in the words of who writes YAML; whether it may be left out is not said."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if isinstance(hint, types.UnionType):
+        kinds = arguments if many else [kind for kind in arguments if kind is not types.NoneType]
+        return " or ".join(described(kind, many) for kind in kinds)
+    if origin in (list, Sequence):
+        return f"{'lists' if many else 'a list'} of {described(arguments[0], many=True)}"
+    if origin in (dict, Mapping):
+        return f"{'mappings' if many else 'a mapping'} of names to {described(arguments[1], many=True)}"
+    if hint in PLAIN:
+        return PLAIN[hint][many]
+    return "values" if hint is Any else "mappings" if many else "a mapping"
+
+
+def number_hint(value: Any) -> str:
+    """How YAML reads `value`, a text such as "1e-3", as the number it was meant to be; nothing for anything else."""
+    try:
+        number = float(value) if isinstance(value, str) else None
+    except ValueError:
+        number = None
+    if number is None:
+        return ""
+    written = yaml.safe_dump(int(number) if number.is_integer() else number).split()[0]
+    return f"; YAML reads this as text, write {written}"
