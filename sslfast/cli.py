@@ -50,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Read when torch is loaded. A thread of torch that has no work looks for it 300,000 times before it sleeps:
         # milliseconds of a core that the decoders of images need. 5,000 times still bridge the pauses within a step.
         os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # "module:Name" finds a file in the working directory, as under `python -m`
     arguments = list(sys.argv[1:] if argv is None else argv)
     traceback = "--traceback" in arguments or os.environ.get("SSLFAST_TRACEBACK", "0") not in ("", "0")
     arguments = [argument for argument in arguments if argument != "--traceback"]
