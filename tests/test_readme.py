@@ -3,13 +3,16 @@
 import importlib
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import jsonargparse
+import numpy as np
 import pytest
 
 from sslfast.cli import COMMANDS, build_parser, main, normalize
 from sslfast.errors import UserError
+from sslfast.train import load_run
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -97,6 +100,28 @@ def test_what_is_no_option_is_found() -> None:
 def test_command_lines_of_every_launcher_are_found() -> None:
     options = "--method simclr --data folder --root DIR --loader dali --image-size 224"
     assert sum(line.startswith(f"sslfast pretrain {options}") for line in COMMAND_LINES) >= 3
+
+
+def test_data_of_ones_own_trains_and_is_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands of the page, from the folder that holds its class, on six channels."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])  # as of the installed command
+    (module,) = [code for _, code in BLOCKS["your-own-data.md"] if "class HHA" in code]
+    Path("my_data.py").write_text(module, encoding="utf-8")
+    random = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for name in ("kitchen", "office"):
+            folder = Path("scenes", split, name)
+            folder.mkdir(parents=True)
+            for number in range(8):
+                np.save(folder / f"{number}.npy", random.integers(0, 256, (20 + number, 24, 6), dtype=np.uint8))
+    commands = [line for line in COMMAND_LINES if "my_data:HHA" in line]
+    commands += ["sslfast evaluate runs/split_brain --protocols knn"]
+    quick = "--backbone resnet10_narrow --image-size 16 --epochs 1 --batch-size 8 --device cpu"
+    for line, more in zip(commands, (quick, "--device cpu"), strict=True):
+        assert main(shlex.split(f"{line} {more}")[1:]) == 0
+    run = load_run("runs/split_brain")
+    assert run.backbone().groups == ((0, 1, 2), (3, 4, 5)) and run.config.data == "my_data:HHA"
 
 
 def test_quick_commands_are_in_the_readme() -> None:

@@ -44,9 +44,14 @@ class GridSpec:
     arrangements: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("grid", "channel_drop_count", "reduce_factor"):
+            value = getattr(self, name)
+            two = isinstance(value, (tuple, list)) and len(value) == 2 and all(map(_is_whole, value))
+            _require(two, name, value, "two whole numbers such as (3, 3)")
         _require(min(self.grid) >= 1, "grid", self.grid, "1 or more rows and columns")
         for name, least in (("patch", 1), ("stride", 1), ("jitter", 0)):
-            _require(getattr(self, name) >= least, name, getattr(self, name), f"{least} or more")
+            value = getattr(self, name)
+            _require(_is_whole(value) and value >= least, name, value, f"a whole number of {least} or more")
         _require(0.0 <= self.channel_drop <= 1.0, "channel_drop", self.channel_drop, "a probability in [0, 1]")
         least, most = self.channel_drop_count
         _require(0 <= least <= most <= 32, "channel_drop_count", self.channel_drop_count, "0 <= least <= most <= 32")
@@ -136,6 +141,10 @@ def relative_position(size: int = 398, channel_drop: float = 1.0) -> GridSpec:
 def _require_size(layout: str, size: int, least: int) -> None:
     if size < least:
         raise UserError(f"{layout} with images of {size} px; choose {least} px or more")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _require(holds: bool, field: str, value: object, need: str) -> None:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from sslfast.errors import UserError
-from sslfast.ops.checks import FLOATING, at_least_float32, check_reverse_mode, differentiable_once
+from sslfast.ops.checks import FLOATING, at_least_float32, check_reverse_mode, check_tensors, differentiable_once
+from sslfast.ops.inputs import check_classes
 
 
 class SoftCrossEntropyLoss(nn.Module):
@@ -26,7 +27,7 @@ class SoftCrossEntropyLoss(nn.Module):
             pixels, not over weights.
 
     Raises:
-        UserError: class weights of another shape.
+        UserError: class weights that are no tensor, or of another shape.
 
     Source: Zhang et al. 2016 (colorful image colorization), equations 2 and 3.
     """
@@ -35,10 +36,12 @@ class SoftCrossEntropyLoss(nn.Module):
 
     def __init__(self, class_weights: Tensor | None = None):
         super().__init__()
-        if class_weights is not None and class_weights.dim() != 1:
-            raise UserError(
-                f"SoftCrossEntropyLoss: class_weights must have shape (Q,), got {tuple(class_weights.shape)}"
-            )
+        if class_weights is not None:
+            check_tensors("SoftCrossEntropyLoss", class_weights=class_weights)
+            if class_weights.dim() != 1:
+                raise UserError(
+                    f"SoftCrossEntropyLoss: class_weights must have shape (Q,), got {tuple(class_weights.shape)}"
+                )
         self.register_buffer("class_weights", class_weights)
 
     def forward(self, logits: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
@@ -53,8 +56,10 @@ class SoftCrossEntropyLoss(nn.Module):
             Scalar, float32 (float64 for float64 logits), differentiable by the logits, once and in reverse mode.
 
         Raises:
-            UserError: tensors that differ in shape, dtype or device, or are empty, or a second or forward-mode
-                derivative.
+            UserError: tensors that differ in shape, dtype or device, or are empty; a second or forward-mode derivative;
+                or (on a CPU, not compiled) an index outside [0, Q). On CUDA, where a check would make the host wait,
+                such an index ends in a device-side assertion, after which the process cannot use the GPU: try the batch
+                on a CPU to see its range.
         """
         self._check(logits, indices, weights)
         check_reverse_mode("SoftCrossEntropyLoss", logits)
@@ -67,6 +72,7 @@ class SoftCrossEntropyLoss(nn.Module):
 
     def _check(self, logits: Tensor, indices: Tensor, weights: Tensor) -> None:
         name = "SoftCrossEntropyLoss"
+        check_tensors(name, logits=logits, indices=indices, weights=weights)
         if logits.dtype not in FLOATING:
             raise UserError(f"{name}: logits must be a float tensor, got {logits.dtype}; convert it with .float()")
         if indices.dtype != torch.int64:
@@ -91,6 +97,9 @@ class SoftCrossEntropyLoss(nn.Module):
         tensors = [indices, weights] + ([] if self.class_weights is None else [self.class_weights])
         if any(tensor.device != logits.device for tensor in tensors):
             raise UserError(f"{name}: logits are on {logits.device}; move everything there with .to('{logits.device}')")
+        check_classes(
+            name, "indices", indices, logits.shape[1], "give logits a channel for every class, as dimension 1"
+        )
 
 
 # One op, because autograd of gather would build a dense gradient of its own, and torch.compile must see through it.

@@ -138,10 +138,10 @@ def build_backbone(name: str, image_size: int = 32, in_channels: int = 3, width:
         UserError: an unknown name (the message gives the nearest ones), channels outside 1 to 16, a width the backbone
             does not come in, or a size the network cannot take.
     """
-    if not 1 <= in_channels <= MAX_CHANNELS:
-        raise UserError(f"in_channels is {in_channels}; choose 1 to {MAX_CHANNELS}")
-    if image_size < 1:
-        raise UserError(f"image_size is {image_size}; choose the side of the views in pixels, at least 1")
+    if not isinstance(in_channels, int) or not 1 <= in_channels <= MAX_CHANNELS:
+        raise UserError(f"in_channels is {in_channels!r}; choose 1 to {MAX_CHANNELS}")
+    if not isinstance(image_size, int) or image_size < 1:
+        raise UserError(f"image_size is {image_size!r}; choose the side of the views in pixels, a number of at least 1")
     if not width > 0.0:
         raise UserError(f"width is {width:g}; choose a number above 0 (0.5 halves the channels of every layer)")
     if name in registry.BACKBONES or ":" in name:

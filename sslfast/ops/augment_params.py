@@ -35,7 +35,7 @@ def augment_params(
 
     Args:
         spec: what to draw from.
-        index: (B,) int64, 0 or more; position of each image in the data set.
+        index: (B,) int64; position of each image in the data set. Any number names a stream, also a negative one.
         sizes: (B, 2) int32; height and width of each image in pixels.
         seed: any 64-bit integer.
         epoch: 0 to 2**32 - 1.

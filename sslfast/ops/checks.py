@@ -20,7 +20,7 @@ def check_tensors(user: str, **values: object) -> None:
     for name, value in values.items():
         if not isinstance(value, Tensor):
             raise UserError(
-                f"{user}: {name} must be a tensor, got {type(value).__name__}; convert it with torch.as_tensor()"
+                f"{user}: {name} must be a tensor, got a {type(value).__name__}; torch.as_tensor() makes one of numbers"
             )
 
 

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from sslfast import _host
 from sslfast.errors import UserError
+from sslfast.ops.checks import check_tensors
+from sslfast.ops.inputs import check_classes
 from sslfast.ops.lab_quantize import check_kind
 
 AB_BINS = 313
@@ -38,7 +40,7 @@ def lab_dequantize(
 
     Args:
         first: (B, h, w) int64 in [0, 100), bin of L or R.
-        rest: (B, h, w) int64, bin of (a, b) or (G, B).
+        rest: (B, h, w) int64, bin of (a, b) or (G, B): in [0, 100), for `ab313` in [0, 313).
         kind: as in `lab_quantize`.
         space: as in `lab_quantize`.
         ranges: (B, 3, 2) float32 of `lab_quantize(…, return_ranges=True)`, for the kind `rescaled`.
@@ -47,13 +49,21 @@ def lab_dequantize(
         (B, 3, h, w) float32, Lab (`lab_to_rgb` makes pictures of it) or RGB in [0, 1].
 
     Raises:
-        UserError: an unknown kind or space, `ab313` of RGB, `rescaled` without ranges, or a shape that does not fit.
+        UserError: an unknown kind or space, `ab313` of RGB, `rescaled` without ranges, classes that are no tensors, a
+            shape that does not fit, or (on a CPU) a class outside its range. On CUDA, where a check would make the host
+            wait, such a class of `ab313` ends in a device-side assertion, and others give colours outside the space.
     """
     check_kind("lab_dequantize", kind, space)
+    check_tensors("lab_dequantize", first=first, rest=rest)
     if first.dim() != 3 or first.shape != rest.shape:
         raise UserError(
             f"lab_dequantize: first {tuple(first.shape)} and rest {tuple(rest.shape)} must have one shape (B, h, w)"
         )
+    for name, classes, count in (
+        ("first", first, FIRST_BINS),
+        ("rest", rest, AB_BINS if kind == "ab313" else REST_BINS**2),
+    ):
+        check_classes("lab_dequantize", name, classes, count, f"give those of lab_quantize, of the kind {kind!r}")
     if kind == "rescaled":
         if ranges is None:
             raise UserError(

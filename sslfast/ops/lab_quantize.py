@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sslfast.errors import UserError
+from sslfast.ops.inputs import pair
 from sslfast.registry import nearest
 
 LAB_KINDS = ("grid", "rescaled", "ab313")
@@ -13,7 +14,7 @@ COLOR_SPACES = ("lab", "rgb")
 
 
 def lab_quantize(
-    images: Tensor, size: tuple[int, int], kind: str = "grid", space: str = "lab", return_ranges: bool = False
+    images: Tensor, size: int | tuple[int, int], kind: str = "grid", space: str = "lab", return_ranges: bool = False
 ) -> tuple[Tensor, ...]:
     """Averages the colour of sRGB images over cells, and sorts L into 100 bins and (a, b) into 10 x 10, or into 313.
 
@@ -29,7 +30,7 @@ def lab_quantize(
 
     Args:
         images: (B, 3, H, W) uint8 in [0, 255], or float32, which is cut to [0, 1].
-        size: height h and width w of the targets, at most H and W.
+        size: height h and width w of the targets (an int for a square), at most H and W.
         kind: "grid", "rescaled" or (of Lab) "ab313".
         space: "lab" or "rgb".
         return_ranges: also return what the bins divide, which `lab_dequantize` needs for `rescaled`.
@@ -42,7 +43,7 @@ def lab_quantize(
         of Lab or of RGB in [0, 1]; `ab313` does not use those of a and b.
 
     Raises:
-        UserError: an unknown kind or space, or `ab313` of RGB.
+        UserError: an unknown kind or space, `ab313` of RGB, or a size that is not one or two whole numbers.
         RuntimeError: another dtype or shape, or a size above the images'.
 
     Source: Zhang et al. 2017 (split-brain autoencoders), section 3.2, with 100 bins of L as of (a, b); Zhang et al.
@@ -50,13 +51,13 @@ def lab_quantize(
     """
     check_kind("lab_quantize", kind, space)
     first, rest, ranges = torch.ops.sslfast.lab_quantize(
-        images.detach().contiguous(), *size, LAB_KINDS.index(kind), space == "rgb"
+        images.detach().contiguous(), *pair("lab_quantize", "size", size), LAB_KINDS.index(kind), space == "rgb"
     )
     return (first, rest, ranges) if return_ranges else (first, rest)
 
 
 def lab_soft_encode(
-    images: Tensor, size: tuple[int, int], neighbours: int = 10, sigma: float = 5.0
+    images: Tensor, size: int | tuple[int, int], neighbours: int = 10, sigma: float = 5.0
 ) -> tuple[Tensor, Tensor]:
     """Averages the Lab colour of sRGB images over cells, and spreads (a, b) over the nearest of the 313 bins.
 
@@ -65,7 +66,7 @@ def lab_soft_encode(
 
     Args:
         images: (B, 3, H, W) uint8 in [0, 255], or float32, which is cut to [0, 1].
-        size: height h and width w of the targets, at most H and W.
+        size: height h and width w of the targets (an int for a square), at most H and W.
         neighbours: K, 1 to 10. The paper writes 5, its authors' code has 10.
         sigma: of the Gaussian, in units of Lab, 0.001 to 1,000,000.
 
@@ -76,11 +77,14 @@ def lab_soft_encode(
         A cell with a NaN has the indices 0 and the weights NaN.
 
     Raises:
+        UserError: a size that is not one or two whole numbers.
         RuntimeError: another dtype or shape, a size above the images', or a number outside its range.
 
     Source: Zhang et al. 2016 (colorful image colorization), section 2.1 and footnote on soft encoding.
     """
-    return torch.ops.sslfast.lab_soft_encode(images.detach().contiguous(), *size, neighbours, sigma)
+    return torch.ops.sslfast.lab_soft_encode(
+        images.detach().contiguous(), *pair("lab_soft_encode", "size", size), neighbours, sigma
+    )
 
 
 def check_kind(op: str, kind: str, space: str) -> None:

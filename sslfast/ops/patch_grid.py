@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from sslfast.errors import UserError
+from sslfast.ops.checks import check_tensors
+from sslfast.ops.inputs import pair
 from sslfast.ops.reduce_resolution import reduce_resolution
 
 
@@ -43,13 +45,18 @@ def patch_grid(
         by images: a pixel's gradient is the sum over the patches that show it, with equal bits in every run.
 
     Raises:
-        UserError: `reduced` of another shape.
+        UserError: a grid, patch or stride that is not one or two whole numbers, a table that is no tensor, or `reduced`
+            of another shape.
         RuntimeError: a wrong dtype, shape or device, or a grid that is larger than the image.
     """
+    tables = {"order": order, "offsets": offsets, "dropped": dropped, "reduced": reduced}
+    check_tensors("patch_grid", images=images, **{name: table for name, table in tables.items() if table is not None})
     patches: Tensor = torch.ops.sslfast.patch_grid(
         images.contiguous(),
         *(None if table is None else table.contiguous() for table in (order, offsets, dropped)),
-        *((size, size) if isinstance(size, int) else tuple(size) for size in (grid, patch, stride)),
+        pair("patch_grid", "grid", grid),
+        pair("patch_grid", "patch", patch),
+        pair("patch_grid", "stride", stride),
     )
     if reduced is None:
         return patches

@@ -38,7 +38,7 @@ def patch_grid_params(
 
     Args:
         spec: what to draw from.
-        index: (B,) int64, 0 or more; position of each image in the data set.
+        index: (B,) int64; position of each image in the data set. Any number names a stream, also a negative one.
         seed: any 64-bit integer.
         epoch: 0 to 2**32 - 1.
         view: number of the view, 0 to 65535.

@@ -68,7 +68,13 @@ def test_patches_of_a_layout_lie_inside_the_image(spec):
     ("change", "message"),
     [
         ({"grid": (0, 3)}, "grid"),
+        ({"grid": 3}, r"GridSpec.grid is 3; it must be two whole numbers such as \(3, 3\)"),
+        ({"grid": (3, 2.5)}, "two whole numbers"),
+        ({"channel_drop_count": 2}, "two whole numbers"),
+        ({"reduce_factor": (1, 2, 3)}, "two whole numbers"),
         ({"patch": 0}, "patch"),
+        ({"patch": 8.5}, "patch is 8.5; it must be a whole number"),
+        ({"jitter": "1"}, "a whole number of 0 or more"),
         ({"stride": 0}, "stride"),
         ({"jitter": -1}, "jitter"),
         ({"channel_drop": 1.5}, "probability"),

@@ -33,15 +33,15 @@ def test_follows_the_rule(tiles, count):
 
 @pytest.mark.parametrize(("count", "least"), [(9, 9), (64, 7), (100, 6), (1000, 5)])
 def test_permutations_of_nine_tiles_are_far_apart(count, least):
-    begin = time.perf_counter()
+    begin = time.process_time()  # other work may share the processor
     permutations = _host.permutation_set(9, count)
-    seconds = time.perf_counter() - begin
+    seconds = time.process_time() - begin
     assert len(permutations) == count
     assert all(sorted(permutation) == list(range(9)) for permutation in permutations)
     apart = distances(permutations)
     apart.fill_diagonal_(9)
     assert apart.min() >= least
-    assert seconds < 5  # a fraction of a second; other work may share the processor
+    assert seconds < 1
 
 
 def test_smaller_set_is_the_beginning_of_a_larger_one():

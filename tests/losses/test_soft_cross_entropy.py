@@ -183,6 +183,9 @@ LOGITS, INDICES, WEIGHTS = case(2, 6, 3, 3, 2)
         ({"logits": LOGITS[..., :2]}, "agree in all but"),
         ({"logits": LOGITS[:1]}, "agree in all but"),
         ({"logits": LOGITS[:, :5]}, "6 class_weights for logits of 5 classes"),
+        ({"indices": INDICES + 400}, r"indices holds classes from 400 to 40\d, and they are 0 to 5; give logits"),
+        ({"indices": INDICES - 1}, "indices holds classes from -1"),
+        ({"indices": [[1]]}, "indices must be a tensor, got a list"),
         ({"indices": INDICES[:, :0], "weights": WEIGHTS[:, :0]}, "empty"),
     ],
 )
@@ -194,3 +197,5 @@ def test_bad_input(change, message):
 def test_bad_class_weights():
     with pytest.raises(UserError, match="class_weights must have shape"):
         SoftCrossEntropyLoss(torch.ones(1, 313))
+    with pytest.raises(UserError, match="class_weights must be a tensor, got a list"):
+        SoftCrossEntropyLoss([1, 2])

@@ -203,6 +203,8 @@ def test_own_backbone() -> None:
         ("simclr", {"strength": -1.0}, "brightness is -0.8"),
         ("simclr", {"strength": 4.0}, "hue is 0.8"),
         ("simclr", {"in_channels": 17}, "in_channels is 17"),
+        ("split_brain", {"image_size": "32"}, "image_size is '32'; choose the side"),
+        ("simclr", {"in_channels": "3"}, "in_channels is '3'"),
         ("rotation", {"angles": 3}, "choose 2, 4 or 8"),
         ("rotation", {"angles": [0, "90"]}, r"must be int \| Sequence"),
         ("denoising_autoencoder", {"masking": 1.5}, "noise_masking is 1.5"),

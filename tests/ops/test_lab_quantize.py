@@ -172,6 +172,9 @@ def test_soft_encoding_of_not_a_number():
         ({"kind": "rescale"}, UserError, "did you mean 'rescaled'"),
         ({"space": "rbg"}, UserError, "did you mean 'rgb'"),
         ({"space": "rgb", "kind": "ab313"}, UserError, "of Lab"),
+        ({"size": 4.0}, UserError, r"lab_quantize: size is 4.0; give a whole number, or two"),
+        ({"size": (4, 4, 4)}, UserError, "give a whole number, or two"),
+        ({"size": (4, True)}, UserError, "give a whole number, or two"),
         ({"size": (9, 4)}, RuntimeError, r"size \(9, 4\) must be at least \(1, 1\) and at most the images' \(8, 8\)"),
         ({"size": (0, 4)}, RuntimeError, "at least"),
         ({"images": torch.zeros(1, 1, 8, 8)}, RuntimeError, "must have shape"),
@@ -200,6 +203,15 @@ def test_bad_input_to_the_soft_encoding(change, message):
     arguments = {"images": torch.zeros(1, 3, 8, 8), "size": (4, 4)} | change
     with pytest.raises(RuntimeError, match=message):
         lab_soft_encode(**arguments)
+
+
+@pytest.mark.parametrize("op", [lab_quantize, lab_soft_encode])
+def test_size_of_a_square(op):
+    images = photo(16, 20, 1)
+    for got, want in zip(op(images, 8), op(images, (8, 8)), strict=True):
+        assert torch.equal(got, want)
+    with pytest.raises(UserError, match="size is '8'; give a whole number, or two"):
+        op(images, "8")
 
 
 def test_bad_input_to_the_kernel():

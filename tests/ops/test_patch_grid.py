@@ -184,7 +184,6 @@ GOOD = {"images": photos(), "grid": 2, "patch": 8, "stride": 8}
         ({"grid": 6}, r"needs images of 48 x 48 pixels, got 40 x 48"),
         ({"grid": (1, 7)}, "smaller grid"),
         ({"grid": 0}, "grid must be 1 or more"),
-        ({"grid": (1, 2, 3)}, "grid must have 2 numbers"),
         ({"grid": 2**40, "stride": 2**40}, "below"),
         ({"patch": 0}, "patch must be 1 or more"),
         ({"stride": (8, 0)}, "stride must be 1 or more"),
@@ -205,11 +204,27 @@ def test_bad_input(change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"grid": (1, 2, 3)}, r"grid is \(1, 2, 3\); give a whole number, or two"),
+        ({"patch": 8.5}, "patch is 8.5"),
+        ({"stride": (8, "8")}, "stride is"),
+        ({"order": [[0, 1]]}, "order must be a tensor, got a list; torch.as_tensor"),
+        ({"reduced": [[1]]}, "reduced must be a tensor"),
+    ],
+)
+def test_input_of_another_type(change, message):
+    with pytest.raises(UserError, match=message):
+        patch_grid(**{**GOOD, **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
         ({"grad": torch.zeros(2, 4, 3, 8, 8, dtype=torch.uint8)}, "float32"),
         ({"grad": torch.zeros(2, 5, 3, 8, 8)}, "4 patches an image, got 5"),
         ({"grad": torch.zeros(2, 4, 3, 8)}, "shape"),
         ({"grad": torch.zeros(2, 4, 3, 8, 16)[..., ::2]}, "contiguous"),
         ({"height": 15}, "needs images"),
+        ({"grid": [2, 2, 2]}, "grid must have 2 numbers"),
     ],
 )
 def test_bad_input_to_the_backward_kernel(change, message):

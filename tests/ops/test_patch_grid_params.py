@@ -6,6 +6,7 @@ from scipy import stats
 
 from sslfast import ops
 from sslfast.augment import GridSpec, grids, presets
+from sslfast.ops.reference import patch_grid_params as reference
 
 SPEC = GridSpec((3, 3), 8, 10, 2, 0.5, (1, 2), 0.5, (2, 5), tuple((4, n) for n in range(9)))
 
@@ -71,6 +72,14 @@ def test_distributions():
     assert abs((params.dropped > 0).double().mean() - 0.5) < 0.02
     assert abs((params.reduced > 1).double().mean() - 0.5) < 0.02
     assert set(params.dropped.unique().tolist()) == {0, 1, 2, 3, 4, 5, 6}
+
+
+def test_negative_numbers_name_streams_too():
+    tables = draw([-1, 0, 1], spec=SPEC.replace(jitter=1000))
+    assert torch.equal(
+        tables.offsets, reference.patch_grid_params(SPEC.replace(jitter=1000), torch.tensor([-1, 0, 1]), 1, 2).offsets
+    )
+    assert len(tables.offsets.unique(dim=0)) == 3
 
 
 def test_without_arrangements():

@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import csv
 import math
+import os
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sslfast import registry
 from sslfast.train import TrainConfig, load_run, pretrain
@@ -34,3 +38,37 @@ def test_every_method_trains_on_shapes(tmp_path, method):
     assert features.shape == (2, backbone.num_features) and features.isfinite().all()
     pictures = {path.stem for path in (run / "pictures").iterdir()}
     assert "views" in pictures and ("reconstruction" in pictures) == ("autoencoder" in method)
+
+
+PHOTOGRAPHS = Path(os.environ.get("SSLFAST_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"), "photos")
+
+
+@pytest.mark.parametrize("method", ["colorization", "split_brain", "cpc", "jigsaw"])
+def test_pretext_tasks_train_on_photographs(tmp_path, method):
+    """JPEG files of many sizes, as they come, in views that are larger than the smallest data sets'."""
+    if not PHOTOGRAPHS.is_dir():
+        pytest.skip(f"needs photos in {PHOTOGRAPHS}; name their parent folder in SSLFAST_TEST_DATA")
+    config = TrainConfig(
+        method=method,
+        data="folder",
+        root=str(PHOTOGRAPHS),
+        limit=8,
+        backbone="resnet10_narrow",
+        image_size=64,
+        epochs=2,
+        batch_size=4,
+        max_steps=2,
+        device="cpu",
+        out=str(tmp_path / method),
+    )
+    run = pretrain(config)
+    with (run / "metrics.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["step"] == "2" and 0 < float(row["loss"]) < math.inf
+    with Image.open(run / "pictures" / "views.png") as picture:
+        first = np.asarray(picture)[2:66, 2:66]  # of the grid, inside its border
+    assert len(np.unique(first)) > 100
+    backbone = load_run(run).backbone()
+    with torch.no_grad():
+        maps = backbone.feature_map(torch.randn(2, 3, 64, 64))
+    assert maps.shape[:2] == (2, backbone.map_channels) and maps.isfinite().all()

@@ -20,7 +20,7 @@ def augment_params(
     for i, (height, width) in zip(index.tolist(), sizes.tolist(), strict=True):
 
         def words(slot: int, i: int = i) -> list[int]:
-            return [int(w) for w in philox(seed, (slot | view << 16, epoch, i & 0xFFFFFFFF, i >> 32))]
+            return [int(w) for w in philox(seed, (slot | view << 16, epoch, i & 0xFFFFFFFF, i >> 32 & 0xFFFFFFFF))]
 
         row = draw_row(spec, words, height, width, channels)
         rows.append([row[name] for name in AUGMENT_COLUMNS])

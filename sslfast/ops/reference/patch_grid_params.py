@@ -18,7 +18,10 @@ def patch_grid_params(
     for i in index.tolist():
 
         def uniform(slot: int, i: int = i) -> list[float]:
-            return [int(w) * 2.0**-32 for w in philox(seed, (slot | view << 16, epoch, i & 0xFFFFFFFF, i >> 32))]
+            return [
+                int(w) * 2.0**-32
+                for w in philox(seed, (slot | view << 16, epoch, i & 0xFFFFFFFF, i >> 32 & 0xFFFFFFFF))
+            ]
 
         chosen.append(int(uniform(32)[0] * len(spec.arrangements)))
         orders.append(spec.arrangements[chosen[-1]] if spec.arrangements else range(spec.count))
