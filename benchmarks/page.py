@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from benchmarks import schema
 from sslfast.report import plots
 from sslfast.report.page import write_page
 
@@ -30,7 +30,7 @@ def draw(results: Path) -> Path:
     Returns:
         The page.
     """
-    content = json.loads(results.read_text())
+    content = schema.read(results)
     measured = [row for row in content["rows"] if "seconds" in row]
     lines, legend = _lines(measured)
     page = {

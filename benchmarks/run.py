@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime
 import importlib
 import importlib.metadata
-import json
 import math
 import os
 import statistics
@@ -23,7 +22,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import machine
+from benchmarks import machine, schema
 from benchmarks.page import draw
 from sslfast.errors import UserError
 from sslfast.info import DALI
@@ -142,9 +141,14 @@ def run_suite(
     """Measures a suite, prints its table and writes the JSON; `sslfast.bench.bench` documents the arguments."""
     check_names(suite, against, only)
     setup = set_up(device, threads, images)
+    if seconds < 0:
+        raise UserError(f"seconds is {seconds:g}; give 0 or more")
     console = Console()
     console.width = max(console.width, TABLE_WIDTH)  # whole rows in a pipe or file, too
     facts = machine.describe(setup.device, setup.threads)
+    out = out or RESULTS / f"{suite}--{facts['name']}.json"
+    if out.exists():
+        schema.read(out)  # whose other rows stay: what cannot be added to is known before anything is measured
     floor = machine.measure_floor(setup.device)
     console.print(
         f"{facts['name']}, {setup.threads} threads, torch {torch.__version__}; floor: copy "
@@ -158,7 +162,6 @@ def run_suite(
         "torch": torch.__version__,
         "sslfast": importlib.metadata.version("sslfast"),
     }
-    out = out or RESULTS / f"{suite}--{facts['name']}.json"
     rows: list[dict[str, Any]] = []
     try:
         for case in cases_of(suite, only, setup):
@@ -170,9 +173,9 @@ def run_suite(
             facts_of_row = {"date": header["date"], "torch": header["torch"], "threads": setup.threads}
             rows += [row | facts_of_row for row in measured]
             # After every case, so that what ends early leaves what it has.
-            write(out, header | {"rows": other_cases(out, rows) + rows})
+            schema.write(out, header | {"rows": other_cases(out, rows) + rows})
         if rows and not only:
-            write(out, header | {"rows": rows})
+            schema.write(out, header | {"rows": rows})
     finally:
         if rows:
             draw(out)
@@ -199,6 +202,10 @@ def set_up(device: str, threads: int, images: Path | None) -> Setup:
         raise UserError(f"unknown device {device!r}; {nearest(device, ['auto', 'cpu', 'cuda'])}")
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("device 'cuda' asked for, but torch finds no CUDA GPU; use --device cpu")
+    if threads < 0:
+        raise UserError(f"threads is {threads}; give 1 or more, or 0 for all cores")
+    if images is not None and not images.is_dir():
+        raise UserError(f"there is no folder {images}; --images names a folder of pictures")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     threads = threads or os.cpu_count() or 1
@@ -222,19 +229,11 @@ def cases_of(suite: str, only: Sequence[str], setup: Setup) -> Iterator[Case]:
         yield from getattr(importlib.import_module(module), function or "cases")(setup)
 
 
-def write(file: Path, result: dict[str, Any]) -> None:
-    """Writes the JSON, whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps(result, indent=1) + "\n")
-    part.replace(file)
-
-
 def other_cases(file: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows of an earlier run in `file` whose cases are not in `rows`; each names its date, torch and threads."""
     if not file.exists():
         return []
-    earlier = json.loads(file.read_text())
+    earlier = schema.read(file)
     facts = {"date": earlier["date"], "torch": earlier["torch"], "threads": earlier["machine"]["threads"]}
     measured = {(row["op"], row["case"]) for row in rows}
     return [facts | row for row in earlier["rows"] if (row["op"], row["case"]) not in measured]

@@ -188,6 +188,30 @@ def test_part_of_a_suite_keeps_the_other_cases(runner: Any, tmp_path: Path, monk
         torch.set_num_threads(threads)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"threads": -2}, "threads is -2; give 1 or more"),
+        ({"seconds": -3.0}, "seconds is -3; give 0 or more"),
+        ({"images": Path("nowhere")}, "there is no folder nowhere"),
+        ({"device": "gpu"}, "unknown device 'gpu'"),
+        ({"only": ["augmnet"]}, "unknown operation 'augmnet'.*augment"),
+    ],
+)
+def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        command.bench("ops", **arguments)
+
+
+def test_file_of_something_else_is_not_overwritten(tmp_path: Path) -> None:
+    """It is named before anything is measured."""
+    out = tmp_path / "notes.json"
+    out.write_text("{}")
+    with pytest.raises(UserError, match="holds no results of `sslfast bench`"):
+        command.bench("ops", out=out)
+    assert out.read_text() == "{}"
+
+
 def test_without_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sslfast.__file__", str(tmp_path / "site-packages" / "sslfast" / "__init__.py"))

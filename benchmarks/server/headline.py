@@ -89,6 +89,8 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     given = parser.parse_args()
     methods = list(METHODS) if given.methods == "all" else given.methods.split(",")
+    if unknown := set(methods) - set(METHODS):
+        parser.error(f"unknown method {', '.join(sorted(unknown))}; give some of {', '.join(METHODS)}, or all")
     print(headline(given.root, methods, given.out, given.epochs, given.backbone, given.limit, given.device))
 
 

@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from sslfast.errors import UserError
+
+MEASURED_ON = {"date": "2026-01-01", "torch": "2.11", "threads": 2}
 RESULTS = Path(__file__).parent.parent.parent / "benchmarks" / "results"
 
 
@@ -31,6 +34,14 @@ def row(contender: str, seconds: float, **settings: Any) -> dict[str, Any]:
         "seconds_q1": 0.9 * seconds,
         "seconds_q3": 1.1 * seconds,
         "per_second": 1 / seconds,
+    } | MEASURED_ON
+
+
+def missing_row(contender: str, reason: str) -> dict[str, Any]:
+    known = ("op", "case", "settings", "axis", "unit", "least_bytes", "least_flops", *MEASURED_ON)
+    return {name: value for name, value in row(contender, 1.0).items() if name in known} | {
+        "contender": contender,
+        "skipped": reason,
     }
 
 
@@ -38,7 +49,7 @@ def result(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "suite": "scaling",
         "date": "2026-01-01",
-        "machine": {"name": "m", "cpu": "<cpu>", "gpu": None, "threads": 2},
+        "machine": {"name": "m", "cpu": "<cpu>", "cores": 2, "gpu": None, "threads": 2, "memory_bytes": 1 << 30},
         "floor": {"copy_bytes_per_second": 1e10, "matrix_flops_per_second": 1e12},
         "torch": "2.11",
         "sslfast": "0.1",
@@ -56,7 +67,7 @@ def draw(tmp_path: Path, rows: list[dict[str, Any]]) -> str:
 
 def test_bars_show_every_contender_and_how_much_slower_it_is(tmp_path: Path):
     parts = {"waiting for data": 0.003, "forward": 0.001}
-    missing = {"op": "nt_xent", "case": "case {}", "settings": {}, "contender": "kornia", "skipped": "no kornia"}
+    missing = missing_row("kornia", "no kornia")
     text = draw(tmp_path, [row("sslfast", 0.01), row("lightly", 0.04) | {"parts": parts}, missing])
     assert "sslfast (1.2)" in text and "lightly (1.2)" in text
     assert "4.0 ×" in text
@@ -104,3 +115,39 @@ def test_committed_results_can_be_drawn(tmp_path: Path, file: Path):
     text = html.unescape(importlib.import_module("benchmarks.page").draw(copy).read_text())
     for entry in json.loads(file.read_text())["rows"]:
         assert entry["contender"] in text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rows": None}, "the file: 'rows' is None"),
+        ({"rows": [{"op": "nt_xent"}]}, "row 0 lacks"),
+        ({"rows": [row("sslfast", 0.01) | {"seconds": "fast"}]}, "row 0: 'seconds' is 'fast'"),
+        ({"rows": [row("sslfast", 0.01) | {"second": 1.0}]}, "row 0 has an unknown field 'second'"),
+        ({"floor": {"copy_bytes_per_second": 1e10}}, "floor lacks 'matrix_flops_per_second'"),
+    ],
+)
+def test_what_is_no_result_is_refused(change: dict[str, Any], message: str, tmp_path: Path):
+    schema = importlib.import_module("benchmarks.schema")
+    file = tmp_path / "ops--m.json"
+    file.write_text(json.dumps(result([row("sslfast", 0.01)]) | change))
+    with pytest.raises(UserError, match=message):
+        schema.read(file)
+    with pytest.raises(ValueError, match=message):
+        schema.write(tmp_path / "written.json", result([row("sslfast", 0.01)]) | change)
+    assert not (tmp_path / "written.json").exists()
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{"])
+def test_damaged_file_is_refused(content: str, tmp_path: Path):
+    file = tmp_path / "ops--m.json"
+    file.write_text(content)
+    with pytest.raises(UserError, match=str(file)):
+        importlib.import_module("benchmarks.schema").read(file)
+
+
+def test_results_of_the_repository_keep_to_the_schema():
+    files = sorted(RESULTS.glob("*--*.json"))
+    assert len(files) >= 4
+    for file in files:
+        importlib.import_module("benchmarks.schema").read(file)
