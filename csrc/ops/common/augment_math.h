@@ -128,10 +128,18 @@ SSLFAST_SHARED bool has_rotation(const AugmentParams& params) {
 }
 
 // What a pixel of a rotated view is the weighted sum of: bilinear between two columns and two rows, which are cut to
-// the view; nothing outside of it counts. Branch-free, so that compilers vectorise it.
+// the view; nothing outside of it counts. Branch-free, so that compilers vectorise it; by name, not in arrays, which a
+// loop on a GPU would keep in local memory.
 struct RotatedTaps {
-  int x[2], y[2];
-  float weight[4];  // of (x[k % 2], y[k / 2])
+  int left, right, top, bottom;
+  float at_left, at_right, at_top, at_bottom;  // weights
+
+  // Of the four where they meet: columns change first.
+  SSLFAST_HOST_DEVICE int x(int k) const { return (k & 1) != 0 ? right : left; }
+  SSLFAST_HOST_DEVICE int y(int k) const { return (k & 2) != 0 ? bottom : top; }
+  SSLFAST_HOST_DEVICE float weight(int k) const {
+    return ((k & 1) != 0 ? at_right : at_left) * ((k & 2) != 0 ? at_bottom : at_top);
+  }
 };
 
 SSLFAST_SHARED RotatedTaps rotated_taps(int height, int width, const Rotation& rotation, int x, int y) {
@@ -143,18 +151,14 @@ SSLFAST_SHARED RotatedTaps rotated_taps(int height, int width, const Rotation& r
       left >= -1.0f && top >= -1.0f && left < static_cast<float>(width) && top < static_cast<float>(height);
   const int x0 = static_cast<int>(inside ? left : 0.0f), y0 = static_cast<int>(inside ? top : 0.0f);
   const float fx = inside ? source_x - left : 0.0f, fy = inside ? source_y - top : 0.0f;
-  const float at_left = inside && x0 >= 0 ? 1.0f - fx : 0.0f, at_right = x0 + 1 < width ? fx : 0.0f;
-  const float at_top = y0 >= 0 ? 1.0f - fy : 0.0f, at_bottom = y0 + 1 < height ? fy : 0.0f;
-  RotatedTaps taps;
-  taps.x[0] = smaller(larger(x0, 0), width - 1);
-  taps.x[1] = smaller(x0 + 1, width - 1);
-  taps.y[0] = smaller(larger(y0, 0), height - 1);
-  taps.y[1] = smaller(y0 + 1, height - 1);
-  taps.weight[0] = at_left * at_top;
-  taps.weight[1] = at_right * at_top;
-  taps.weight[2] = at_left * at_bottom;
-  taps.weight[3] = at_right * at_bottom;
-  return taps;
+  return {larger(x0, 0),
+          smaller(x0 + 1, width - 1),
+          larger(y0, 0),
+          smaller(y0 + 1, height - 1),
+          inside && x0 >= 0 ? 1.0f - fx : 0.0f,
+          x0 + 1 < width ? fx : 0.0f,
+          y0 >= 0 ? 1.0f - fy : 0.0f,
+          y0 + 1 < height ? fy : 0.0f};
 }
 
 // Calls add(weight, x, y) for each of them that counts.
@@ -162,7 +166,8 @@ template <class Add>
 SSLFAST_SHARED void for_each_rotated(int height, int width, const Rotation& rotation, int x, int y, const Add& add) {
   const RotatedTaps taps = rotated_taps(height, width, rotation, x, y);
   for (int k = 0; k < 4; ++k) {
-    if (taps.weight[k] > 0.0f) add(taps.weight[k], taps.x[k & 1], taps.y[k >> 1]);
+    const float weight = taps.weight(k);
+    if (weight > 0.0f) add(weight, taps.x(k), taps.y(k));
   }
 }
 
@@ -237,7 +242,8 @@ SSLFAST_SHARED void shift_hue(float& r, float& g, float& b, float shift) {
 
 // --- blur ------------------------------------------------------------------------------------------------------------
 
-// Half width of the gaussian that can be felt: what lies beyond 4 sigma is 6e-5 of it, a sixtieth of one level of 8 bits.
+// Half width of the gaussian that can be felt: what lies beyond 4 sigma is 6e-5 of it, a sixtieth of one level of 8
+// bits.
 SSLFAST_SHARED int blur_radius(const AugmentParams& params) {
   if (!(params.blur_sigma > 0.0f)) return 0;
   const float half = larger(params.blur_kernel - 1.0f, 0.0f) * 0.5f;

@@ -49,8 +49,8 @@ inline void blend_pixels(const Planes& in, const Planes& out, const Rotation& ro
       for (int i = 0; i < n; ++i) {
         const RotatedTaps taps = rotated_taps(in.height, in.width, rotation, begin + i, y);
         for (int k = 0; k < 4; ++k) {
-          at[k][i] = taps.y[k >> 1] * in.width + taps.x[k & 1];
-          weight[k][i] = taps.weight[k];
+          at[k][i] = taps.y(k) * in.width + taps.x(k);
+          weight[k][i] = taps.weight(k);
         }
       }
       for (int c = 0; c < in.channels; ++c) {
