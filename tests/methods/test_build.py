@@ -48,8 +48,8 @@ def test_every_method_trains_in_the_loop_of_its_docstring(name: str, batch: Imag
     method = build(name, backbone="resnet10_narrow", image_size=32)
     before = [parameter.clone() for parameter in method.backbone.parameters()]
     optimizer = torch.optim.SGD(method.parameters(), lr=0.1, momentum=0.9)
-    loader = MemoryLoader(batch, batch_size=2)
-    for epoch in range(2):
+    loader = MemoryLoader(batch, batch_size=len(batch))  # of both classes: supcon's negatives
+    for epoch in range(4):
         for part in loader.epoch(epoch):
             result = method(method.views(part, epoch))
             assert all(value.ndim == 0 and torch.isfinite(value) for value in result.values())
