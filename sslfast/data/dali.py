@@ -13,9 +13,10 @@ from __future__ import annotations
 import os
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +32,7 @@ from sslfast.errors import DataError, UserError
 
 DECODED = (1, 3)  # components of the JPEG files that DALI decodes; those of inks it reads otherwise than Pillow does
 PREFETCH = 2  # batches that DALI has in hand: the one in use and the next; the files of as many more are read ahead
+POOLED = "1M"  # memory of this size or more is kept for the next batch: new pages cost about a tenth of decoding
 EXAMINED = 64  # images in a batch that is decoded only to see whether they can be
 
 
@@ -43,6 +45,49 @@ class Encoded(NamedTuple):
 
 class Undecodable(Exception):
     """DALI gave up a batch; it does not say because of which image."""
+
+
+class Feed:
+    """What DALI is given, batch by batch: the encoded images of each; an iterator that starts to read when it is made.
+
+    On the CPU DALI decodes them where they are, without a reference to them. Hence `under_way` keeps them until their
+    batch has been taken out, and the pipeline keeps this object until it has come to rest.
+
+    Args:
+        todo: the positions of the images of each batch.
+        read: the encoded images at some positions.
+        readers: the threads that read, `threads` of them; each gets an equal part of a batch.
+    """
+
+    def __init__(
+        self,
+        todo: Sequence[Tensor],
+        read: Callable[[list[int]], list[Encoded]],
+        readers: ThreadPoolExecutor,
+        threads: int,
+    ) -> None:
+        self.under_way: deque[list[Encoded]] = deque()
+        self._todo = iter(todo)
+        self._reading: deque[list[Future[list[Encoded]]]] = deque()
+        self._read, self._readers, self._threads = read, readers, threads
+        for _ in range(PREFETCH):
+            self._read_next()
+
+    def _read_next(self) -> None:
+        for positions in islice(self._todo, 1):
+            parts = positions.split(-(-len(positions) // self._threads))
+            self._reading.append([self._readers.submit(self._read, part.tolist()) for part in parts])
+
+    def __iter__(self) -> Feed:
+        return self
+
+    def __next__(self) -> list[np.ndarray]:
+        self._read_next()
+        if not self._reading:
+            raise StopIteration
+        batch = [image for part in self._reading.popleft() for image in part.result()]
+        self.under_way.append(batch)
+        return [image.content for image in batch]
 
 
 class DaliLoader(Loader):
@@ -165,34 +210,22 @@ class DaliLoader(Loader):
 
     def _decode(self, todo: Sequence[Tensor]) -> Iterator[ImageBatch]:
         """The batches whose positions are given, through a DALI pipeline of their own, until DALI refuses one."""
-        under_way: deque[list[int]] = deque()  # positions of the batches that DALI has been given
         readers = ThreadPoolExecutor(self.threads)
-
-        def feed() -> Iterator[list[np.ndarray]]:
-            for batch in self._read_ahead(todo, readers):
-                under_way.append([image.position for image in batch])
-                yield [image.content for image in batch]
-
         try:
-            pipeline = self._pipeline(feed())
+            feed = Feed(todo, self._read, readers, self.threads)
+            pipeline = self._pipeline(feed)
             for _ in todo:
                 stream = torch.cuda.current_stream(self.device) if self.device.type == "cuda" else None
                 try:
                     (images,) = pipeline.run(stream)
                 except RuntimeError as error:
                     raise Undecodable(str(error)) from error
-                yield self._batch(images, under_way.popleft())
+                yield self._batch(images, [image.position for image in feed.under_way.popleft()])
         finally:
             readers.shutdown(cancel_futures=True)
 
-    def _read_ahead(self, todo: Sequence[Tensor], readers: ThreadPoolExecutor) -> Iterator[list[Encoded]]:
-        reading: deque[Iterator[Encoded]] = deque()
-        for positions in todo:
-            reading.append(readers.map(self._encoded, positions.tolist()))
-            if len(reading) > PREFETCH:
-                yield list(reading.popleft())
-        while reading:
-            yield list(reading.popleft())
+    def _read(self, positions: list[int]) -> list[Encoded]:
+        return [self._encoded(position) for position in positions]
 
     def _encoded(self, wanted: int) -> Encoded:
         """The image at position `wanted`, or the next one that can be decoded."""
@@ -234,7 +267,7 @@ class DaliLoader(Loader):
         if not skipped:
             self._refused.update(positions)
 
-    def _pipeline(self, feed: Iterator[list[np.ndarray]]) -> Any:
+    def _pipeline(self, feed: Feed) -> Any:
         """A DALI pipeline from encoded images to one packed batch of pixels."""
         dali = _import_dali()
         on_gpu = self.device.type == "cuda"
@@ -246,7 +279,7 @@ class DaliLoader(Loader):
             exec_dynamic=True,  # it leaves the memory of an output to whoever holds it
         )
         with pipeline:
-            encoded = dali.fn.external_source(source=feed, dtype=dali.types.UINT8, ndim=1)
+            encoded = dali.fn.external_source(source=feed, dtype=dali.types.UINT8, ndim=1, no_copy=not on_gpu)
             images = dali.fn.decoders.image(
                 encoded,
                 device="mixed" if on_gpu else "cpu",
@@ -310,6 +343,7 @@ def _shrunk(dali: Any, shape: Any, shorter: int) -> Any:
 
 
 def _import_dali() -> Any:
+    os.environ.setdefault("DALI_MALLOC_POOL_THRESHOLD", POOLED)  # DALI reads it once; its default is 32M
     try:
         from nvidia import dali
         from nvidia.dali import fn, types  # noqa: F401 - so that `dali` has them

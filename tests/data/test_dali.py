@@ -7,7 +7,9 @@ import struct
 import sys
 import tarfile
 import threading
+import weakref
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from PIL import Image
 
 from sslfast.augment import MultiView, presets
 from sslfast.data import DaliLoader, MemoryLoader, build_loader, build_source
-from sslfast.data.dali import decodable
+from sslfast.data.dali import Feed, decodable
 from sslfast.data.decode import decode_image
 from sslfast.errors import DataError, UserError
 
@@ -419,6 +421,26 @@ def test_files_are_read_ahead(images, monkeypatch):
     assert enough.wait(timeout=10)
     batches.close()
     assert len(read) < 22
+
+
+def test_what_dali_decodes_in_place_lives_as_long_as_its_pipeline(images):
+    loader = load(build_source("folder", images), 4)
+    with ThreadPoolExecutor(1) as readers:
+        feed = Feed(loader.order(0).split(4)[:2], loader._read, readers, 1)
+        pipeline = loader._pipeline(feed)
+        pipeline.run()
+        kept = weakref.ref(feed)
+        content = {image.content.__array_interface__["data"][0] for batch in feed.under_way for image in batch}
+        assert len(content) == 8  # of the batch that was taken out, too, as nobody has removed it
+        del feed
+        pipeline.run()
+        with pytest.raises(StopIteration):
+            pipeline.run()
+        gc.collect()
+        assert kept() is not None
+        del pipeline
+        gc.collect()
+        assert kept() is None
 
 
 def rank_of_two(rank, root, store):
