@@ -80,7 +80,7 @@ def test_autocast_gives_no_nan(name, dtype):
 
 
 # torch compiles its own forward mode with what it deprecates.
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
 @pytest.mark.parametrize("name", NAMES)
 def test_differentiable_once_in_reverse_mode(name):
     """What autograd would take for constant is refused; the first gradient with create_graph is not."""

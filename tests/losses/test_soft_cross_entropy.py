@@ -80,7 +80,7 @@ def test_gradcheck():
 
 
 # torch compiles its own forward mode with what it deprecates.
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
 def test_differentiable_once_in_reverse_mode():
     """What autograd would take for constant is refused."""
     logits, indices, weights = case(1, 7, 2, 2, 3)
