@@ -30,8 +30,8 @@ class NTXentLoss(nn.Module):
 
         loss = mean over the pairs (i, p) of -log( exp s(i, p) / (exp s(i, p) + sum over n of exp s(i, n)) )
 
-    The other positives are in no denominator. A batch without pairs, or without negatives, has loss 0. Beside the
-    embeddings it holds N E numbers, with E the size of the largest class, and no N x N matrix.
+    The other positives are in no denominator. A batch without pairs, or without negatives, has loss 0. It holds
+    arrays of N E numbers, with E the size of the largest class, and no N x N matrix.
 
     Args:
         temperature: above 0; a tensor is learnt, as in `sslfast.losses.NTXentLoss`.

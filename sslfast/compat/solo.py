@@ -38,7 +38,7 @@ __all__ = [
 
 
 def simclr_loss_func(z: Tensor, indexes: Tensor, temperature: float | Tensor = 0.1) -> Tensor:
-    """SimCLR's loss of any number of views; it holds N E numbers for indexes that occur up to E times, not N x N.
+    """SimCLR's loss of any number of views; its arrays hold N E numbers, with E the size of the largest class.
 
     Args:
         z: (N, d) projections of all views, of any length.
