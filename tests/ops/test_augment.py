@@ -260,6 +260,26 @@ def test_rounding_in_every_instruction_set(isa):
     assert result.returncode == 0 and result.stdout.strip() == "ok", result.stderr[-2000:]
 
 
+@pytest.mark.parametrize("width", [20, 70, 100, 140, 165, 400])
+def test_every_downscale(width):
+    """Columns lie in two, three or four registers, or too far apart; from rows short and long."""
+    batch = ragged([(61, width), (40, width + 1)])
+    for channels_last in (False, True):
+        args = drawn(batch, PLAIN.replace(size=(33, 50), hflip=0.5), channels_last=channels_last)
+        torch.testing.assert_close(op(args), reference(*args[:5], (33, 50)), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(210, 240), (211, 239)])
+def test_result_larger_than_the_caches(size):
+    """It goes past the caches, and is what the images give few at a time; rows begin anywhere in a register."""
+    batch = ragged([(20 + b, 30) for b in range(40)])
+    spec = presets.simclr(12)[0].replace(size=size, cutout=0.5)
+    whole = op(drawn(batch, spec))
+    assert whole.nbytes > 2**24
+    for begin in range(0, 40, 8):
+        assert torch.equal(op(drawn(batch.select(slice(begin, begin + 8)), spec)), whole[begin : begin + 8])
+
+
 def test_right_angles_move_pixels_exactly():
     batch = ragged([(12, 12)])
     upright = op(drawn(batch, PLAIN))
