@@ -34,8 +34,8 @@ def knn(queries: Tensor, keys: Tensor, k: int, tile_bytes: int = TILE_BYTES) -> 
 
     Returns:
         similarities (N, k), float32 (float64 for float64 queries), in descending order, and positions (N, k) int64 in
-        [0, M). NaN counts as larger than all numbers and equal to NaN, so that
-        a query with a NaN in it takes the first k keys.
+        [0, M). NaN counts as larger than all numbers and equal to NaN, so that a query with a NaN in it takes the
+        first k keys.
 
     Raises:
         UserError: queries or keys of another shape, dtype or device, or k or tile_bytes out of its range.
