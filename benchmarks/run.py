@@ -50,6 +50,7 @@ SUITES = {
     "scaling": {
         "nt_xent": "benchmarks.scaling.contrastive",
         "augment": "benchmarks.scaling.images:views",
+        "threads": "benchmarks.scaling.images:threads",
         "lab": "benchmarks.scaling.images:lab",
         "patch_grid": "benchmarks.scaling.images:patches",
         "ranks": "benchmarks.scaling.ranks",
@@ -170,7 +171,8 @@ def run_suite(
             for line in map(parts_of, measured):
                 if line:
                     console.print(line)
-            facts_of_row = {"date": header["date"], "torch": header["torch"], "threads": setup.threads}
+            threads_used = case.settings.get("threads", setup.threads)
+            facts_of_row = {"date": header["date"], "torch": header["torch"], "threads": threads_used}
             rows += [row | facts_of_row for row in measured]
             # After every case, so that what ends early leaves what it has.
             schema.write(out, header | {"rows": other_cases(out, rows) + rows})

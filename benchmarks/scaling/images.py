@@ -1,8 +1,11 @@
-"""How the cost of views, Lab conversion and patches grows with the image."""
+"""How the cost of views, Lab conversion and patches grows with the image, and that of views falls with the threads."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
 
 from benchmarks.ops.augment import augment_case
 from benchmarks.ops.lab import conversion_case, images_of
@@ -21,6 +24,26 @@ def views(setup: Setup) -> Iterator[Case]:
         case = augment_case(setup, f"simclr {view} px", size=view * 8 // 7, view=view, count=count)
         case.axis = "view_size"
         yield case
+
+
+def threads(setup: Setup) -> Iterator[Case]:
+    """Views on one thread, two, four … and all that there are; on a GPU there is nothing to share out."""
+    if setup.device == "cuda":
+        return
+    for view, size, count in ((32, 32, 512), (224, 256, 32)):
+        for number in _doubling(setup.threads):
+            torch.set_num_threads(number)
+            try:
+                name = f"{number} threads" if number > 1 else "1 thread"
+                case = augment_case(replace(setup, threads=number), name, size=size, view=view, count=count)
+                case.op, case.axis, case.settings["threads"] = f"augment, simclr {view} px", "threads", number
+                yield case  # and is measured before the next is asked for
+            finally:
+                torch.set_num_threads(setup.threads)
+
+
+def _doubling(most: int) -> list[int]:
+    return sorted({2**k for k in range(most.bit_length())} | {most})
 
 
 def lab(setup: Setup) -> Iterator[Case]:

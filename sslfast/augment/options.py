@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from typing import Any, TypedDict
 
 from sslfast.augment.spec import ViewSpec, check_finite
 from sslfast.errors import UserError
-from sslfast.ops.augment_params import MAX_ROTATIONS
 from sslfast.registry import nearest
 
 
@@ -23,8 +21,9 @@ class SharedOptions(TypedDict, total=False):
         kernel_size: odd width of the blur's window in pixels; 10 % of the (largest) view's side when None.
         sigmas: smallest and largest standard deviation of the blur in pixels.
         vf_prob, hf_prob: probability of a vertical and of a horizontal flip.
-        rr_prob: probability of a rotation, a multiple of 1/n with n up to 16.
-        rr_degrees: the angle in degrees, as (angle, angle); 90 when None. A range of angles cannot be drawn.
+        rr_prob: probability of a rotation.
+        rr_degrees: angles in degrees, counter-clockwise: one from `low` to `high` for (low, high), one from -d to d for
+            a number d, and 90 when None. Other angles than multiples of 90 are resampled bilinearly.
         normalize: {"mean": …, "std": …} per channel for values in [0, 1]; None leaves the values in [0, 1].
     """
 
@@ -95,32 +94,19 @@ def with_options(view: ViewSpec, strength: float, options: Mapping[str, Any], na
         if not isinstance(statistics, Mapping) or set(statistics) != {"mean", "std"}:
             raise UserError(f"normalize is {statistics!r}; it must be {{'mean': …, 'std': …}}, or None")
         changes.update(statistics)
-    changes["rotation"] = _rotation(options.get("rr_prob", 0.0), options.get("rr_degrees"))
+    changes |= _rotation(options.get("rr_prob", 0.0), options.get("rr_degrees"))
     return view.replace(**changes)
 
 
-def _rotation(probability: float, degrees: float | tuple[float, float] | None) -> tuple[float, ...]:
-    """Angles of which one is drawn, so that a rotation has the wanted probability."""
+def _rotation(probability: float, degrees: float | tuple[float, float] | None) -> dict[str, Any]:
+    """The fields of a rotation by lightly's rule: 90 degrees, up to so many either way, or in a range."""
     if probability == 0.0:
-        return ()
-    ends = (90.0, 90.0) if degrees is None else degrees
-    if not isinstance(ends, Sequence):
-        check_finite("rr_degrees", ends)
-        ends = (-ends, ends)
-    if isinstance(ends, str) or len(ends) != 2:
-        raise UserError(f"rr_degrees is {degrees!r}; it must be a number, (angle, angle), or None for 90 degrees")
-    for end in ends:
-        check_finite("rr_degrees", end)
-    low, high = ends
-    if low != high:
-        raise UserError(
-            f"rr_degrees={degrees!r} is a range, and rotations are drawn from a list of angles; pass None (90 "
-            f"degrees), (angle, angle), or Transform with specs of up to {MAX_ROTATIONS} angles in ViewSpec.rotation"
-        )
-    share = Fraction(probability).limit_denominator(MAX_ROTATIONS)
-    if not 0.0 < probability <= 1.0 or abs(float(share) - probability) > 1e-6:
-        raise UserError(
-            f"rr_prob is {probability!r}; it must be a probability that is a multiple of 1/n, n up to {MAX_ROTATIONS}, "
-            f"such as {float(min(max(share, Fraction(1, MAX_ROTATIONS)), Fraction(1))):.4g}"
-        )
-    return (0.0,) * (share.denominator - share.numerator) + (float(low),) * share.numerator
+        return {}
+    if degrees is None:
+        return {"rotation": (90.0,), "rotation_probability": probability}
+    if isinstance(degrees, str) or not isinstance(degrees, Sequence):
+        check_finite("rr_degrees", degrees)
+        if degrees < 0.0:
+            raise UserError(f"rr_degrees is {degrees!r}; it must be 0 or more, or (smallest angle, largest angle)")
+        degrees = (-degrees, degrees)
+    return {"rotation_range": degrees, "rotation_probability": probability}

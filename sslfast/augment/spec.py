@@ -12,11 +12,15 @@ from sslfast.errors import UserError
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 INTERPOLATIONS = ("bilinear", "bicubic")
 PROBABILITIES = (
-    *("hflip", "vflip", "jitter", "grayscale", "blur", "sobel", "solarize"),
+    *("hflip", "vflip", "rotation_probability", "jitter", "grayscale", "blur", "sobel", "solarize"),
     *("noise_salt_pepper", "noise_masking", "channel_drop", "cutout"),
 )
-PAIRS = ("crop_scale", "crop_ratio", "blur_sigma", "channel_drop_count", "cutout_scale", "cutout_ratio")
+PAIRS = (
+    *("crop_scale", "crop_ratio", "rotation_range", "blur_sigma"),
+    *("channel_drop_count", "cutout_scale", "cutout_ratio"),
+)
 LISTS = ("rotation", "mean", "std")
+MAY_BE_NONE = ("crop_scale", "rotation_range", "stream")
 WHOLE_NUMBERS = ("size", "blur_kernel", "channel_drop_count", "stream")
 MAX_SIDE = 32768  # of a view, in pixels
 MAX_STREAMS = 65536
@@ -40,13 +44,15 @@ class ViewSpec:
         interpolation: of the resize, "bilinear" or "bicubic", both antialiased.
         hflip, vflip: probability of a horizontal and of a vertical flip.
         rotation: angles in degrees, counter-clockwise, one of which is drawn; a single one is fixed.
+        rotation_range: smallest and largest angle in degrees, between which one is drawn; None draws from `rotation`.
+        rotation_probability: probability that the view is rotated at all.
         rotation_zoom: magnification about the centre while rotating; sqrt(2) hides the empty corners of 45 degrees.
         jitter: probability of the colour jitter, whose four parts come in an order drawn per image.
         brightness, contrast, saturation: strength s; the factor is drawn from [max(0, 1 - s), 1 + s].
         hue: strength in [0, 0.5]; the shift is drawn from [-hue, hue] turns.
         grayscale: probability of conversion to gray (all channels kept).
         blur: probability of a gaussian blur.
-        blur_sigma: smallest and largest standard deviation, in pixels.
+        blur_sigma: smallest and largest standard deviation, in pixels; 0 leaves the view as it is.
         blur_kernel: odd width of the blur's window, in pixels.
         sobel: probability of replacing every channel by the magnitude of its gradient (Sobel's kernels over 8).
         solarize: probability of inverting the values at or above `solarize_threshold`.
@@ -74,6 +80,8 @@ class ViewSpec:
     hflip: float = 0.0
     vflip: float = 0.0
     rotation: tuple[float, ...] = ()
+    rotation_range: tuple[float, float] | None = None
+    rotation_probability: float = 1.0
     rotation_zoom: float = 1.0
     jitter: float = 0.0
     brightness: float = 0.0
@@ -102,21 +110,14 @@ class ViewSpec:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name != "interpolation" and not (value is None and field.name in ("crop_scale", "stream")):
+            if field.name != "interpolation" and not (value is None and field.name in MAY_BE_NONE):
                 object.__setattr__(self, field.name, _numbers(field.name, value))
         _require(all(1 <= side <= MAX_SIDE for side in self.shape), "size", self.size, f"1 to {MAX_SIDE} px each way")
         for name in PROBABILITIES:
             _require(0.0 <= getattr(self, name) <= 1.0, name, getattr(self, name), "a probability in [0, 1]")
         for name in ("brightness", "contrast", "saturation", "noise_gaussian"):
             _require(getattr(self, name) >= 0.0, name, getattr(self, name), "0 or more")
-        for name in ("crop_scale", "cutout_scale"):
-            low, high = getattr(self, name) or (1.0, 1.0)
-            _require(0.0 < low <= high <= 1.0, name, (low, high), "0 < low <= high <= 1")
-        for name in ("crop_ratio", "cutout_ratio", "blur_sigma"):
-            low, high = getattr(self, name)
-            _require(0.0 < low <= high, name, (low, high), "0 < low <= high")
-        least, most = self.channel_drop_count
-        _require(0 <= least <= most <= 16, "channel_drop_count", self.channel_drop_count, "0 <= least <= most <= 16")
+        self._check_pairs()
         _require(self.interpolation in INTERPOLATIONS, "interpolation", self.interpolation, "'bilinear' or 'bicubic'")
         _require(0.0 < self.center_fraction <= 1.0, "center_fraction", self.center_fraction, "in (0, 1]")
         _require(len(self.rotation) <= 16, "rotation", self.rotation, "at most 16 angles")
@@ -128,6 +129,23 @@ class ViewSpec:
         _require(len(self.mean) >= 1, "mean", self.mean, "one number, or one a channel")
         _require(len(self.mean) == len(self.std), "mean", self.mean, f"as many entries as std ({len(self.std)})")
         _require(all(value > 0.0 for value in self.std), "std", self.std, "more than 0 in every channel")
+
+    def _check_pairs(self) -> None:
+        low, high = self.crop_scale or (1.0, 1.0)
+        _require(0.0 <= low <= high <= 1.0 and high > 0.0, "crop_scale", (low, high), "0 <= low <= high <= 1, high > 0")
+        low, high = self.cutout_scale
+        _require(0.0 < low <= high <= 1.0, "cutout_scale", (low, high), "0 < low <= high <= 1")
+        for name in ("crop_ratio", "cutout_ratio"):
+            low, high = getattr(self, name)
+            _require(0.0 < low <= high, name, (low, high), "0 < low <= high")
+        low, high = self.blur_sigma
+        _require(0.0 <= low <= high, "blur_sigma", (low, high), "0 <= low <= high")
+        low, high = self.rotation_range or (0.0, 0.0)
+        _require(low <= high, "rotation_range", (low, high), "low <= high")
+        unlisted = self.rotation_range is None or not self.rotation
+        _require(unlisted, "rotation_range", self.rotation_range, f"None beside the list rotation={self.rotation}")
+        least, most = self.channel_drop_count
+        _require(0 <= least <= most <= 16, "channel_drop_count", self.channel_drop_count, "0 <= least <= most <= 16")
 
     @property
     def shape(self) -> tuple[int, int]:

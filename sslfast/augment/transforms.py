@@ -25,7 +25,7 @@ class PresetTransform(Transform):
     `Transform(presets.simclr(32))`, or give the options.
 
     Args:
-        input_size: side of the views in pixels.
+        input_size: side of the views in pixels, or their height and width.
         seed, dtype, channels_last: see `Transform`.
         options: see `ViewOptions`; they apply to every view.
 
@@ -39,18 +39,15 @@ class PresetTransform(Transform):
 
     def __init__(
         self,
-        input_size: int = 224,
+        input_size: int | tuple[int, int] = 224,
         *,
         seed: int = 0,
         dtype: torch.dtype = torch.float32,
         channels_last: bool = False,
         **options: Unpack[ViewOptions],
     ) -> None:
-        check_number("input_size", input_size, 1)
-        views = [
-            view.replace(size=input_size, blur_kernel=presets.odd_kernel(input_size))
-            for view in self.preset()[self.positions]
-        ]
+        sized = [view.replace(size=input_size) for view in self.preset()[self.positions]]
+        views = [view.replace(blur_kernel=presets.odd_kernel(max(view.shape))) for view in sized]
         specs = [with_options(view, self.strength, options, ViewOptions) for view in views]
         super().__init__(specs, seed, dtype, channels_last)
 
@@ -130,7 +127,7 @@ class SwaVTransform(Transform):
     """SwAV's multi-crop as in `presets.swav`, with any number of kinds of crops.
 
     Args:
-        crop_sizes: side in pixels of each kind.
+        crop_sizes: side in pixels of each kind, or its height and width.
         crop_counts: number of views of each kind.
         crop_min_scales, crop_max_scales: smallest and largest area of each kind, as fractions of the image.
         gaussian_blur: probability of a gaussian blur.
@@ -143,7 +140,7 @@ class SwaVTransform(Transform):
 
     def __init__(
         self,
-        crop_sizes: Sequence[int] = (224, 96),
+        crop_sizes: Sequence[int | tuple[int, int]] = (224, 96),
         crop_counts: Sequence[int] = (2, 6),
         crop_min_scales: Sequence[float] = (0.14, 0.05),
         crop_max_scales: Sequence[float] = (1.0, 0.14),
@@ -174,7 +171,7 @@ class DINOTransform(Transform):
     """DINO's multi-crop as in `presets.dino`: two different global views and several local ones.
 
     Args:
-        global_crop_size, local_crop_size: side in pixels.
+        global_crop_size, local_crop_size: side in pixels, or height and width.
         global_crop_scale, local_crop_scale: smallest and largest area, as fractions of the image.
         n_local_views: number of local views; 8 as in the authors' code.
         gaussian_blur: probability of a blur of the first global, the second global and the local views.
@@ -188,9 +185,9 @@ class DINOTransform(Transform):
 
     def __init__(
         self,
-        global_crop_size: int = 224,
+        global_crop_size: int | tuple[int, int] = 224,
         global_crop_scale: tuple[float, float] = (0.4, 1.0),
-        local_crop_size: int = 96,
+        local_crop_size: int | tuple[int, int] = 96,
         local_crop_scale: tuple[float, float] = (0.05, 0.4),
         n_local_views: int = 8,
         *,

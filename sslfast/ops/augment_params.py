@@ -60,6 +60,7 @@ def augment_params(
 def encode(spec: ViewSpec, channels: int = 3) -> tuple[float, ...]:
     """The spec as numbers in the order of the kernel's `VIEW_FIELDS`."""
     low, high = spec.crop_scale or (1.0, 1.0)
+    lowest, highest = spec.rotation_range or (0.0, 0.0)
     height, width = spec.shape
     values = {
         "view_height": height,
@@ -73,6 +74,9 @@ def encode(spec: ViewSpec, channels: int = 3) -> tuple[float, ...]:
         "crop_log_ratio_high": math.log(spec.crop_ratio[1]),
         "rotation_count": len(spec.rotation),
         **{f"rotation_{k}": spec.rotation[k] if k < len(spec.rotation) else 0.0 for k in range(MAX_ROTATIONS)},
+        "rotation_is_range": spec.rotation_range is not None,
+        "rotation_low": lowest,
+        "rotation_high": highest,
         "blur_sigma_low": spec.blur_sigma[0],
         "blur_sigma_high": spec.blur_sigma[1],
         "channel_drop_low": spec.channel_drop_count[0],

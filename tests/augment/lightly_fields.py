@@ -1,6 +1,5 @@
 """What lightly's transforms draw, as fields of ViewSpec."""
 
-from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -36,14 +35,21 @@ def lightly_view(transform: Any) -> dict[str, Any]:
         elif kind == "RandomSolarization":
             fields["solarize"], fields["solarize_threshold"] = step.prob, step.threshold / 256
         elif kind == "RandomRotate":
-            share = Fraction(step.prob)
-            angles = (0.0,) * (share.denominator - share.numerator) + (float(step.angle),) * share.numerator
-            fields["rotation"] = angles if share else ()
+            fields |= rotation(step.prob, rotation=(float(step.angle),))
+        elif kind == "RandomRotateDegrees":
+            (rotate,) = step.transform.transforms
+            fields |= rotation(step.transform.p, rotation_range=tuple(rotate.degrees))
         elif kind == "Normalize":
             fields["mean"], fields["std"] = tuple(step.mean), tuple(step.std)
         else:
             assert kind in ("ToTensor", "ColorJitter"), f"lightly has a step unknown to this test: {step}"
     return fields
+
+
+def rotation(probability: float, **angles: tuple[float, ...]) -> dict[str, Any]:
+    """The fields of a rotation, which all have their defaults where nothing is rotated."""
+    fields = {"rotation": (), "rotation_range": None, "rotation_probability": 1.0}
+    return fields | angles | {"rotation_probability": probability} if probability else fields
 
 
 def flatten(transform: Any) -> list[Any]:

@@ -19,7 +19,8 @@ IMAGES = torch.randint(0, 256, (6, 20, 20, 3), dtype=torch.uint8, generator=torc
     ("field", "value"),
     [
         ("size", 0),
-        ("crop_scale", (0.0, 1.0)),
+        ("crop_scale", (-0.1, 1.0)),
+        ("crop_scale", (0.0, 0.0)),
         ("crop_scale", (0.5, 0.2)),
         ("crop_ratio", (0.0, 1.0)),
         ("center_fraction", 0.0),
@@ -29,7 +30,13 @@ IMAGES = torch.randint(0, 256, (6, 20, 20, 3), dtype=torch.uint8, generator=torc
         ("hue", 0.6),
         ("rotation", tuple(float(k) for k in range(17))),
         ("rotation_zoom", 0.0),
-        ("blur_sigma", (0.0, 1.0)),
+        ("rotation_range", (1.0, -1.0)),
+        ("rotation_range", 30.0),
+        ("rotation_range", (0.0, inf)),
+        ("rotation_probability", 1.5),
+        ("rotation_probability", None),
+        ("blur_sigma", (-0.1, 1.0)),
+        ("blur_sigma", (1.0, 0.5)),
         ("interpolation", "nearest"),
         ("cutout_scale", (0.0, 1.0)),
         ("cutout_ratio", (2.0, 1.0)),
@@ -72,6 +79,11 @@ IMAGES = torch.randint(0, 256, (6, 20, 20, 3), dtype=torch.uint8, generator=torc
 def test_values_outside_their_range(field, value):
     with pytest.raises(UserError, match=rf"ViewSpec\.{field} is .*; it must be "):
         ViewSpec(**{field: value})
+
+
+def test_angles_are_listed_or_lie_in_a_range():
+    with pytest.raises(UserError, match=r"rotation_range is \(0.0, 5.0\); it must be None beside the list rotation="):
+        ViewSpec(rotation=(90.0,), rotation_range=(0.0, 5.0))
 
 
 def test_sequences_of_any_kind_are_the_same_view():

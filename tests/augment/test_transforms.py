@@ -38,7 +38,8 @@ VALUES = {
     "sigmas": (0.3, 1.5),
     "vf_prob": 0.25,
     "hf_prob": 0.75,
-    "rr_prob": 0.25,
+    "rr_prob": 0.31,
+    "rr_degrees": (-20.0, 35.0),
     "normalize": {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]},
     "crop_sizes": (48, 20),
     "crop_counts": (1, 3),
@@ -80,7 +81,7 @@ def assert_same_views(name, arguments):
 def test_every_argument_of_lightly_means_the_same(name):
     signature = inspect.signature(peer(name)).parameters
     assert_same_views(name, {argument: parameter.default for argument, parameter in signature.items()})
-    everything = {argument: VALUES[argument] for argument in signature if argument != "rr_degrees"}
+    everything = {argument: VALUES[argument] for argument in signature}
     if name == "DINOTransform":
         everything["gaussian_blur"] = (0.9, 0.2, 0.4)
     assert_same_views(name, everything)
@@ -88,6 +89,10 @@ def test_every_argument_of_lightly_means_the_same(name):
         if argument not in ("crop_sizes", "crop_counts", "crop_min_scales", "crop_max_scales"):
             fixed = {OTHER_DEFAULT[name]: VALUES[OTHER_DEFAULT[name]]} if name in OTHER_DEFAULT else {}
             assert_same_views(name, {**fixed, argument: value})
+    for degrees in (None, 30, 0.0, (45, 45)):
+        assert_same_views(name, {**everything, "rr_degrees": degrees})
+    for side in {"input_size", "global_crop_size", "local_crop_size"} & set(signature):
+        assert_same_views(name, {**everything, side: (24, 40)})
 
 
 @pytest.mark.parametrize("name", SAME_NAME)
@@ -233,10 +238,12 @@ def test_what_is_drawn():
     ("make", "message"),
     [
         (lambda: SimCLRTransform(32, cj_probability=0.5), "unknown option 'cj_probability'; did you mean 'cj_prob'"),
-        (lambda: SimCLRTransform(32, rr_prob=0.5, rr_degrees=30.0), "rr_degrees=30.0 is a range"),
-        (lambda: SimCLRTransform(32, rr_prob=0.5, rr_degrees=(10.0, 20.0)), "is a range"),
-        (lambda: SimCLRTransform(32, rr_prob=0.33), "a multiple of 1/n, n up to 16, such as 0.3333"),
-        (lambda: SimCLRTransform(32, rr_prob=1.5), "rr_prob is 1.5; it must be a probability"),
+        (lambda: SimCLRTransform(32, rr_prob=0.5, rr_degrees=-30.0), "rr_degrees is -30.0; it must be 0 or more, or"),
+        (
+            lambda: SimCLRTransform(32, rr_prob=0.5, rr_degrees=(20, 10)),
+            r"rotation_range is \(20, 10\); .* low <= high",
+        ),
+        (lambda: SimCLRTransform(32, rr_prob=1.5), "rotation_probability is 1.5; it must be a probability"),
         (lambda: SimCLRTransform(32, cj_hue=0.7), "ViewSpec.hue"),
         (lambda: SimCLRTransform(32, kernel_size=4), "ViewSpec.blur_kernel"),
         (lambda: augment.DINOTransform(min_scale=0.1), "unknown option 'min_scale'"),
@@ -259,10 +266,10 @@ def test_what_is_drawn():
         (lambda: SimCLRTransform(32, cj_hue=None), "cj_hue is None"),
         (lambda: SimCLRTransform(32, cj_prob=None), "ViewSpec.jitter is None"),
         (lambda: SimCLRTransform(32, rr_prob="a"), "rr_prob is 'a'"),
-        (lambda: SimCLRTransform(32, rr_prob=0.5, rr_degrees=(1.0,)), r"rr_degrees is \(1.0,\)"),
+        (lambda: SimCLRTransform(32, rr_prob=0.5, rr_degrees=(1.0,)), r"rotation_range is \(1.0,\); .* a pair"),
         (lambda: SimCLRTransform(32, rr_prob=0.5, rr_degrees="a"), "rr_degrees is 'a'"),
-        (lambda: SimCLRTransform("16"), "input_size is '16'; it must be a whole number"),
-        (lambda: SimCLRTransform((16, 16)), r"input_size is \(16, 16\)"),
+        (lambda: SimCLRTransform("16"), "size is '16'; it must be a whole number or a pair of them"),
+        (lambda: SimCLRTransform((16, 16, 16)), r"size is \(16, 16, 16\)"),
         (lambda: augment.SwaVTransform(crop_counts=(2, -1)), "an entry of crop_counts is -1"),
         (lambda: augment.SwaVTransform(crop_counts=2), r"they have \[2, 2, 2, 2\]"),
         (lambda: augment.DINOTransform(n_local_views=-3), "n_local_views is -3"),
@@ -279,11 +286,18 @@ def test_what_cannot_be_done(make, message):
         make()
 
 
-@pytest.mark.parametrize(("degrees", "angle"), [(None, 90.0), ((30.0, 30.0), 30.0), (0.0, 0.0), ([45, 45], 45.0)])
-def test_rotation(degrees, angle):
-    assert SimCLRTransform(32, rr_prob=0.5, rr_degrees=degrees).specs[0].rotation == (0.0, angle)
-    assert SimCLRTransform(32, rr_prob=1.0, rr_degrees=degrees).specs[0].rotation == (angle,)
-    assert SimCLRTransform(32, rr_prob=0.0, rr_degrees=degrees).specs[0].rotation == ()
+def test_without_a_probability_nothing_is_rotated():
+    for degrees in (None, 30.0, (-20.0, 35.0)):
+        assert SimCLRTransform(32, rr_prob=0.0, rr_degrees=degrees).specs == SimCLRTransform(32).specs
+
+
+def test_views_of_two_sides():
+    """The blur's window follows the longer side."""
+    transform = SimCLRTransform((16, 64))
+    assert transform.specs == [SimCLRTransform(64).specs[0].replace(size=(16, 64))] * 2
+    assert [tuple(view.shape) for view in transform(IMAGES)] == [(5, 3, 16, 64)] * 2
+    swav = augment.SwaVTransform(crop_sizes=((24, 16), 8), crop_counts=(1, 1))
+    assert [tuple(view.shape[2:]) for view in swav(IMAGES)] == [(24, 16), (8, 8)]
 
 
 def test_on_a_batch_from_dali():

@@ -51,6 +51,22 @@ def test_the_views_grow():
     assert {case.axis for case in cases} == {"view_size"}
 
 
+def test_the_threads_grow():
+    module, most = importlib.import_module("benchmarks.scaling.images"), torch.get_num_threads()
+    three = importlib.import_module("benchmarks.run").Setup("cpu", 3)
+    found = []
+    try:
+        for case in module.threads(three):
+            assert torch.get_num_threads() == case.settings[case.axis]
+            assert any(contender.endswith(f", {torch.get_num_threads()} workers") for contender in case.contenders)
+            found.append((case.settings["view_size"], case.settings["threads"]))
+        assert torch.get_num_threads() == 3  # as `benchmarks.run` had set it
+    finally:
+        torch.set_num_threads(most)
+    assert found == [(view, threads) for view in (32, 224) for threads in (1, 2, 3)]
+    assert not list(module.threads(setup("cuda")))
+
+
 @pytest.mark.parametrize("name", ["lab", "patches"])
 def test_the_images_grow(name: str):
     cases = list(getattr(importlib.import_module("benchmarks.scaling.images"), name)(setup()))

@@ -36,6 +36,9 @@ SPECS = {
         channel_drop_count=(1, 3),
         cutout=0.6,
     ),
+    "rotation_range": ViewSpec(size=20, hflip=0.5, vflip=0.5, rotation_range=(-20.0, 35.5), rotation_probability=0.6),
+    "rotation_now_and_then": ViewSpec(size=20, rotation=(90.0, 180.0, 270.0), rotation_probability=0.3),
+    "from_nothing": ViewSpec(size=20, crop_scale=(0.0, 0.01), blur=1.0, blur_sigma=(0.0, 0.5)),
 }
 
 

@@ -14,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ops.samples_augment import SMALL_SIZES, arguments, drawn, ragged
 from ops.test_contracts import supported_instruction_sets
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as F
 
 from sslfast import ops
 from sslfast.augment import presets
@@ -286,6 +288,20 @@ def test_right_angles_move_pixels_exactly():
     for quarter in range(4):
         turned = op(drawn(batch, PLAIN.replace(rotation=(90.0 * quarter,))))
         torch.testing.assert_close(turned, torch.rot90(upright, quarter, (2, 3)), rtol=0, atol=0)
+
+
+def test_drawn_angles_rotate_as_torchvision_does():
+    """Every angle of a range, on views of two shapes: parity with torchvision's rotate by the angle in the table."""
+    for size in ((48, 48), (31, 70)):
+        batch = ragged([size] * 12)
+        spec = PLAIN.replace(size=size, rotation_range=(-170.0, 190.0), rotation_probability=0.8)
+        args = drawn(batch, spec)
+        angles = args[3][:, ops.AUGMENT_COLUMNS.index("rotation")]
+        assert 0 < (angles == 0).sum() < 6 and angles.unique().numel() > 6
+        for b, view in enumerate(op(args)):
+            image = batch.image(b).permute(2, 0, 1).float() / 255
+            expected = F.rotate(image, float(angles[b]), InterpolationMode.BILINEAR)
+            assert (view - expected).abs().max() <= 2 / 255 and (view - expected).abs().mean() <= 1e-3
 
 
 def test_noise_statistics():

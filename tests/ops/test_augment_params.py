@@ -1,15 +1,26 @@
 """The random streams: the generator, and what a row may depend on."""
 
+import hashlib
+
 import pytest
 import torch
+from ops.samples_augment_params import SPECS
 from scipy import stats
-from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms import RandomResizedCrop, RandomRotation
 
 from sslfast import _host, ops
 from sslfast.augment import ViewSpec, presets
 
 SPEC = presets.simclr(224)[0]
 SIZES = torch.tensor([[300, 400]], dtype=torch.int32)
+
+# SHA-256 of what 500 images draw from a spec, as it was first published.
+STREAMS = {
+    "simclr": "a71ea05c1733af78",
+    "rotation": "008ba856af0400df",
+    "noisy": "59f4223c4925d81e",
+    "everything": "6f79b5086b07faae",
+}
 
 
 def draw(index, sizes=None, seed=1, epoch=2, view=0, spec=SPEC):
@@ -95,6 +106,41 @@ def test_distributions():
         counts = column(params, name).unique(return_counts=True)[1]
         assert len(counts) == values and stats.chisquare(counts).pvalue > 1e-4
     assert abs(column(params, "grayscale").mean() - 0.2) < 0.01
+
+
+def test_rotations_follow_the_rule():
+    """Angles are distributed as torchvision's, as often as asked for, whatever the flips are."""
+    spec = ViewSpec(hflip=0.5, vflip=0.5, rotation_range=(-20.0, 35.0), rotation_probability=0.3)
+    params, _ = draw(torch.arange(20000), spec=spec)
+    rotated, angles = column(params, "rotation") != 0, column(params, "rotation")
+    assert abs(rotated.float().mean() - 0.3) < 0.012
+    torch.manual_seed(0)
+    theirs = torch.tensor([RandomRotation.get_params([-20.0, 35.0]) for _ in range(6000)])
+    assert stats.ks_2samp(angles[rotated], theirs).pvalue > 1e-4
+    for name in ("hflip", "vflip"):
+        for flipped in (0, 1):
+            among = column(params, name) == flipped
+            assert abs(rotated[among].float().mean() - 0.3) < 0.017
+            assert stats.kstest(angles[rotated & among], "uniform", (-20.0, 55.0)).pvalue > 1e-4
+
+
+def test_the_probability_of_a_rotation_moves_no_angle():
+    listed = ViewSpec(hflip=0.5, rotation=(90.0, 180.0, 270.0))
+    always, sometimes = (draw(torch.arange(500), spec=s)[0] for s in (listed, listed.replace(rotation_probability=0.4)))
+    rotated = column(sometimes, "rotation") != 0
+    assert 0.3 < rotated.float().mean() < 0.5
+    assert torch.equal(always[rotated], sometimes[rotated])
+    for off in (listed.replace(rotation_probability=0.0), listed.replace(rotation=())):
+        assert (column(draw(torch.arange(500), spec=off)[0], "rotation") == 0).all()
+
+
+@pytest.mark.parametrize(("name", "digest"), STREAMS.items())
+def test_streams_are_those_of_every_release(name, digest):
+    """A seed names the same views for ever: what was drawn once is drawn again, to the bit."""
+    index = 7919 * torch.arange(500)
+    sizes = torch.stack([index % 700 + 1, index % 533 + 1], dim=1).int()
+    params, keys = ops.augment_params(SPECS[name], index, sizes, seed=3, epoch=4, view=5)
+    assert hashlib.sha256(params.numpy().tobytes() + keys.numpy().tobytes()).hexdigest()[:16] == digest
 
 
 def test_crops_follow_the_rule():

@@ -17,7 +17,7 @@ namespace sslfast {
 
 enum class Slot : uint32_t {
   crop = 0,  // ten tries, one slot each: words 0 and 1 are area and ratio, words 2 and 3 are top and left
-  flip_rotation = 10,
+  flip_rotation = 10,  // words: horizontal flip, angle, vertical flip, whether to rotate
   jitter_grayscale = 11,
   jitter_factors = 12,
   jitter_order = 13,
@@ -111,6 +111,17 @@ SSLFAST_SHARED void random_crop(AugmentParams& out, const ViewFields& spec, cons
   center_crop(out, image_height, image_width, image_ratio < low ? low : (image_ratio > high ? high : image_ratio), 1.0);
 }
 
+// The angle in degrees, from the words of `flip_rotation`: 0, one of the list, or any of the range.
+SSLFAST_SHARED float draw_rotation(const ViewFields& spec, const Philox& words) {
+  if (!(uniform01(words.word[3]) < spec.rotation_probability)) return 0.0f;
+  if (spec.rotation_is_range != 0.0) {
+    return static_cast<float>(uniform_between(words.word[1], spec.rotation_low, spec.rotation_high));
+  }
+  if (!(spec.rotation_count > 0.0)) return 0.0f;
+  const double* angles = &spec.rotation_0;
+  return static_cast<float>(angles[static_cast<int>(uniform_below(words.word[1], spec.rotation_count))]);
+}
+
 // The dropped channels, as bits: `drop` of `channels`, every choice equally likely (selection sampling, Knuth 3.4.2).
 // Four channels take a slot, from `first_slot` on.
 SSLFAST_SHARED uint32_t drop_channels(const DrawStream& stream, int64_t index, uint32_t first_slot, int channels,
@@ -158,9 +169,7 @@ SSLFAST_SHARED int64_t draw_params(AugmentParams& out, const ViewFields& spec, c
   const Philox geometry = draw(stream, index, Slot::flip_rotation);
   out.hflip = uniform01(geometry.word[0]) < spec.hflip ? 1.0f : 0.0f;
   out.vflip = uniform01(geometry.word[2]) < spec.vflip ? 1.0f : 0.0f;
-  const double* angles = &spec.rotation_0;
-  const int chosen = static_cast<int>(uniform_below(geometry.word[1], spec.rotation_count));
-  out.rotation = spec.rotation_count > 0.0 ? static_cast<float>(angles[chosen]) : 0.0f;
+  out.rotation = draw_rotation(spec, geometry);
   out.rotation_zoom = static_cast<float>(spec.rotation_zoom);
 
   const Philox gates = draw(stream, index, Slot::jitter_grayscale);

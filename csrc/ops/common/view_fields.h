@@ -34,7 +34,9 @@ namespace sslfast {
   X(rotation_count)                                                                            \
   X(rotation_0) X(rotation_1) X(rotation_2) X(rotation_3) X(rotation_4) X(rotation_5)          \
   X(rotation_6) X(rotation_7) X(rotation_8) X(rotation_9) X(rotation_10) X(rotation_11)        \
-  X(rotation_12) X(rotation_13) X(rotation_14) X(rotation_15) X(rotation_zoom)                 \
+  X(rotation_12) X(rotation_13) X(rotation_14) X(rotation_15)                                  \
+  X(rotation_is_range) X(rotation_low) X(rotation_high) X(rotation_probability)                \
+  X(rotation_zoom)                                                                             \
   X(jitter) X(brightness) X(contrast) X(saturation) X(hue)                                     \
   X(grayscale)                                                                                 \
   X(blur) X(blur_sigma_low) X(blur_sigma_high) X(blur_kernel)                                  \

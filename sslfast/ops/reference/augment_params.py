@@ -39,12 +39,17 @@ def draw_row(spec: ViewSpec, words, height: int, width: int, channels: int) -> d
     row = dict(
         zip(("crop_top", "crop_left", "crop_height", "crop_width"), _crop(spec, words, height, width), strict=True)
     )
-    flip, angle, vertical_flip, _ = words(10)
+    flip, angle, vertical_flip, rotated = words(10)
     gates, factors, order, filters = words(11), words(12), words(13), words(14)
     row["bicubic"] = float(spec.interpolation == "bicubic")
     row["vflip"] = float(uniform(vertical_flip) < spec.vflip)
     row["hflip"] = float(uniform(flip) < spec.hflip)
-    row["rotation"] = spec.rotation[int(uniform(angle) * len(spec.rotation))] if spec.rotation else 0.0
+    row["rotation"] = 0.0
+    if uniform(rotated) < spec.rotation_probability:
+        if spec.rotation_range is not None:
+            row["rotation"] = uniform(angle, *spec.rotation_range)
+        elif spec.rotation:
+            row["rotation"] = spec.rotation[int(uniform(angle) * len(spec.rotation))]
     row["rotation_zoom"] = spec.rotation_zoom
     jitter = uniform(gates[0]) < spec.jitter
     for word, name in zip(factors[:3], ("brightness", "contrast", "saturation"), strict=True):
