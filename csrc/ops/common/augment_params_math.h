@@ -16,7 +16,7 @@
 namespace sslfast {
 
 enum class Slot : uint32_t {
-  crop = 0,  // ten tries, one slot each: words 0 and 1 are area and ratio, words 2 and 3 are top and left
+  crop = 0,            // ten tries, one slot each: words 0 and 1 are area and ratio, words 2 and 3 are top and left
   flip_rotation = 10,  // words: horizontal flip, angle, vertical flip, whether to rotate
   jitter_grayscale = 11,
   jitter_factors = 12,
