@@ -77,7 +77,7 @@ class SimSiamTransform(PresetTransform):
 
 
 class VICRegTransform(PresetTransform):
-    """Two views as in `presets.vicreg`."""
+    """Two views as in `presets.vicreg`: solarized after the blur, as in the paper; lightly solarizes before it."""
 
     preset = staticmethod(presets.vicreg)
     strength = 0.5
