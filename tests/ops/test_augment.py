@@ -290,6 +290,17 @@ def test_right_angles_move_pixels_exactly():
         torch.testing.assert_close(turned, torch.rot90(upright, quarter, (2, 3)), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("image", [(64, 64), (64, 90), (70, 64)])
+def test_central_crop_is_torchvisions(image):
+    """Seven eighths of the largest square: of 64 px the inner 56, as they are, and then half as large."""
+    batch = ragged([image] * 2)
+    for size in (56, 28):
+        views = op(drawn(batch, PLAIN.replace(size=size, center_fraction=0.875)))
+        for b, view in enumerate(views):
+            inner = F.center_crop(batch.image(b).permute(2, 0, 1).float() / 255, [56, 56])
+            torch.testing.assert_close(view, F.resize(inner, [size, size]), rtol=0, atol=1e-4)
+
+
 def test_drawn_angles_rotate_as_torchvision_does():
     """Every angle of a range, on views of two shapes: parity with torchvision's rotate by the angle in the table."""
     for size in ((48, 48), (31, 70)):
