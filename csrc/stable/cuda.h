@@ -24,7 +24,9 @@
 namespace sslfast {
 
 inline void cuda_check(cudaError_t status, const char* what) {
-  check(status == cudaSuccess, what, ": ", cudaGetErrorString(status));
+  if (status == cudaSuccess) return;
+  cudaGetLastError();  // said here, so that whoever asks next does not take it for their own
+  check(false, what, ": ", cudaGetErrorString(status));
 }
 
 // One call of an op: its stream, its device, and scratch memory that lives until the op returns (torch's allocator
@@ -51,11 +53,9 @@ class CudaContext {
   }
 
  private:
-  static int attribute(cudaDeviceAttr name) {
-    int device = 0;
+  int attribute(cudaDeviceAttr name) const {
     int value = 0;
-    cuda_check(cudaGetDevice(&device), "cudaGetDevice");
-    cuda_check(cudaDeviceGetAttribute(&value, name, device), "cudaDeviceGetAttribute");
+    cuda_check(cudaDeviceGetAttribute(&value, name, like_.get_device_index()), "cudaDeviceGetAttribute");
     return value;
   }
 
@@ -76,17 +76,18 @@ template <class... Parameters, class... Arguments>
 inline void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, CudaContext& context,
                    Arguments... arguments) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
-#if defined(SSLFAST_SIMT)
-  simt::launch(kernel, grid, block, shared_bytes, context.stream(), static_cast<Parameters>(arguments)...);
-#else
+  // Of the current device, which is the tensors'.
   if (shared_bytes > 48 * 1024) {
     cuda_check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
                                     static_cast<int>(shared_bytes)),
                "cudaFuncSetAttribute");
   }
+#if defined(SSLFAST_SIMT)
+  simt::launch(kernel, grid, block, shared_bytes, context.stream(), static_cast<Parameters>(arguments)...);
+#else
   kernel<<<grid, block, shared_bytes, context.stream()>>>(static_cast<Parameters>(arguments)...);
-  cuda_check(cudaGetLastError(), "kernel launch");
 #endif
+  cuda_check(cudaGetLastError(), "kernel launch");
 }
 #endif
 

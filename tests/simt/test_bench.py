@@ -136,9 +136,17 @@ def test_seeds_are_orders():
 
 
 def test_limits_of_a_launch():
-    x = torch.zeros(256)
-    with pytest.raises(RuntimeError, match="a block has at most 101376 bytes of shared memory, asked for 204800"):
+    x = torch.arange(256).float()
+    with pytest.raises(RuntimeError, match="cudaFuncSetAttribute: invalid value"):
         run("too_much_shared", x, [256])
+    with pytest.raises(RuntimeError, match="65536 bytes of dynamic shared memory are more than 48 KiB"):
+        run("shared_not_asked_for", x, [256])
+    for kibibytes in (48, 99, 163, 227):
+        with bench.shared_memory(kibibytes):
+            with pytest.raises(RuntimeError, match=f"at most {kibibytes << 10} .* beside 1024 of its variables"):
+                run("all_shared", x, [256])
+            # The errors before are not taken for this launch's.
+            assert torch.equal(run("all_but_variables", x, [256]), 2 * x)
     with pytest.raises(RuntimeError, match="a block has 1 to 1024 threads, asked for 2048"):
         run("too_many_threads", x, [2048], torch.int32)
 

@@ -30,10 +30,10 @@ __device__ inline void fill_span(const ResizeAxis& axis, int i, float scale, Spa
   }
 }
 
-// An upper bound of the inputs of `count` neighbouring outputs.
+// An upper bound of the inputs of `count` neighbouring outputs, where there are fewer than fit anywhere.
 __device__ inline int span_bound(const ResizeAxis& axis, int count) {
   const float reach = static_cast<float>(count - 1) * axis.scale + 2.0f * axis.support;
-  return smaller(static_cast<int>(reach) + 3, axis.input);
+  return smaller(static_cast<int>(smaller(reach, 1048576.0f)) + 3, axis.input);
 }
 
 constexpr int max_tile = 512;
@@ -75,8 +75,8 @@ __device__ Tile tile_at(const V& view, const Source& source, int first) {
 template <class V>
 __device__ void vertical_pass(const V& view, const Source& source, const Tile& tile, int rows, int column, int units) {
   const Divider by_units(units);
-  const int left = column * view.channels();
-  const unsigned first = static_cast<unsigned>(source.crop - source.base) + left;
+  const int64_t left = static_cast<int64_t>(column) * view.channels();
+  const unsigned first = static_cast<unsigned>(source.crop - source.base + left);
   for (int item = threadIdx.x; item < rows * units; item += blockDim.x) {
     const int row = by_units.quotient(item);
     const int at = unit * (item - row * units);
