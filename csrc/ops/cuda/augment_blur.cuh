@@ -239,11 +239,36 @@ __device__ void blur_columns(const V& view, const Blur& blur, bool last) {
   }
 }
 
-// Colour from contrast on, and the blur.
+// Whether the passes above take rows or columns: those of large radii and of long lines they do not.
 template <class V>
-__device__ void blur_view(const V& view, const ColorPlan& plan, float gray_mean, int radius, bool last) {
+__device__ bool takes_rows(const V& view, int margin, int stage_size) {
+  return margin > 0 && blur_line(view.args.width, margin) * view.channels() <= stage_size;
+}
+template <class V>
+__device__ bool takes_columns(const V& view, int margin, int stage_size) {
+  return margin > 0 && blur_line(view.args.height, margin) * 4 <= stage_size;
+}
+
+template <class V>
+__device__ Blur blur_of(const V& view, int radius) {
   Blur blur{radius, 0, 0.0f, view.work, view.work + blur_weight_count, view.work_size - blur_weight_count};
   if (radius <= max_blur_margin) blur.margin = (radius + 3) / 4 * 4;
+  return blur;
+}
+
+// Whether the blur begins with the colour from contrast on; else that has to be done before.
+template <class V>
+__device__ bool blur_has_color(const V& view, int radius) {
+  if constexpr (V::tensor_blur) {
+    if (has_strips(view, radius)) return true;
+  }
+  const Blur blur = blur_of(view, radius);
+  return takes_rows(view, blur.margin, blur.stage_size);
+}
+
+template <class V>
+__device__ void blur_view(const V& view, const ColorPlan& plan, float gray_mean, int radius, bool last) {
+  Blur blur = blur_of(view, radius);
   float sum = 0.0f;
   for (int k = -radius; k <= radius; ++k) sum += blur_weight(view.params, k);
   blur.inverse_sum = 1.0f / sum;
@@ -257,16 +282,15 @@ __device__ void blur_view(const V& view, const ColorPlan& plan, float gray_mean,
   if constexpr (V::tensor_blur) {
     if (strips) return blur_strips(view, plan, gray_mean, last);
   }
-  if (blur.margin > 0 && blur_line(view.args.width, blur.margin) * view.channels() <= blur.stage_size) {
-    blur_rows(view, blur, plan, gray_mean);
-  } else {
-    recolor(view, plan, gray_mean, false);
-    blur_lines(view, blur, false, false);
-  }
-  if (blur.margin > 0 && blur_line(view.args.height, blur.margin) * 4 <= blur.stage_size) {
-    blur_columns(view, blur, last);
-  } else {
-    blur_lines(view, blur, true, last);
+#pragma unroll 1  // one copy of blur_lines, which few views need
+  for (int axis = 0; axis < 2; ++axis) {
+    if (axis == 0 && takes_rows(view, blur.margin, blur.stage_size)) {
+      blur_rows(view, blur, plan, gray_mean);
+    } else if (axis == 1 && takes_columns(view, blur.margin, blur.stage_size)) {
+      blur_columns(view, blur, last);
+    } else {
+      blur_lines(view, blur, axis == 1, axis == 1 && last);
+    }
   }
 }
 

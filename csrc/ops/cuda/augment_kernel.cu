@@ -3,8 +3,8 @@
 //   resize       stored bytes -> planes, with the colour steps in front of contrast and the sum of gray
 //   recolor      planes -> planes or result: contrast (by the mean gray) and the colour behind it
 //   blur         in place of recolor: rows (with that colour) planes -> planes, columns planes -> planes or result;
-//                bfloat16 on tensor cores in one pass, planes -> planes or result; wide radii and views that work memory
-//                holds no row or columns of piece by piece, after recolor
+//                bfloat16 on tensor cores in one pass, planes -> planes or result; large radii, and lines that the work
+//                memory does not hold, piece by piece after recolor
 //   sobel        planes -> planes or result, spoil: noise, channel drop, cutout: planes -> result; where asked for
 //
 // Planes lie in shared memory where they and the work memory are so small that three blocks share a multiprocessor
@@ -38,7 +38,8 @@ struct Shape {
   static constexpr int threads = width == 3 && !resident ? 384 : 256;
   static constexpr int blocks = resident ? 3 : 2;
 };
-constexpr int static_shared = 1024;  // an upper bound of what the kernels declare
+constexpr int static_shared = 1024;    // an upper bound of what the kernels declare
+constexpr int widest_image = 1 << 27;  // pixels; 32 bits count the bytes of a row
 
 // Sum over the block, the same bits in every thread and every run; what threads wrote before is there for all.
 __device__ float block_sum(float value) {
@@ -69,7 +70,8 @@ __global__ void __launch_bounds__(Shape<width, resident>::threads, Shape<width, 
   if constexpr (resident) planes = reinterpret_cast<Stored<T>*>(shared);
   const View<T, width, resident> view{
       args, params, b, pixels, planes, out, resident ? shared + planes_size : shared, work_size, args.width % 4 == 0};
-  if (!inside_storage(args.offsets[b], args.sizes[2 * b], args.sizes[2 * b + 1], args.channels, args.storage_bytes)) {
+  if (!inside_storage(args.offsets[b], args.sizes[2 * b], args.sizes[2 * b + 1], args.channels, args.storage_bytes) ||
+      args.sizes[2 * b + 1] >= widest_image) {
     store_nan(view);
     return;
   }
@@ -78,11 +80,9 @@ __global__ void __launch_bounds__(Shape<width, resident>::threads, Shape<width, 
   const float gray_mean = block_sum(make_planes(view, plan)) / static_cast<float>(pixels);
   const int radius = blur_radius(params);
   const bool has_sobel = params.sobel != 0.0f, spoiled = is_spoiled(params);
-  if (radius > 0) {
-    blur_view(view, plan, gray_mean, radius, !has_sobel && !spoiled);
-  } else {
-    recolor(view, plan, gray_mean, !has_sobel && !spoiled);
-  }
+  const bool last = !has_sobel && !spoiled;
+  if (radius == 0 || !blur_has_color(view, radius)) recolor(view, plan, gray_mean, radius == 0 && last);
+  if (radius > 0) blur_view(view, plan, gray_mean, radius, last);
   if (has_sobel) sobel(view, !spoiled);
   if (spoiled) spoil(view);
 }

@@ -211,7 +211,10 @@ void run_example(const ExampleArgs& args, CudaContext& context) {
     launch(beside_variables, dim3(1), dim3(256), static_cast<size_t>(bytes), context, args.input<float>(),
            args.output<float>());
 #if defined(SSLFAST_SIMT)
-  } else if (name == "shared_not_asked_for") {
+  } else if (name == "shared_not_asked_for" || name == "shared_asked_for_by_another") {
+    if (name == "shared_asked_for_by_another") {
+      launch(beside_variables, dim3(1), dim3(256), 56 * 1024, context, args.input<float>(), args.output<float>());
+    }
     simt::launch(beside_variables, dim3(1), dim3(256), 64 * 1024, context.stream(), args.input<float>(),
                  args.output<float>());
 #endif

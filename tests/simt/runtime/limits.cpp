@@ -12,19 +12,30 @@ bool hopper = false;
 int most_shared = 0;
 std::map<const void*, int> granted;
 
-constexpr size_t shared_unasked = 48 * 1024;
+constexpr int shared_unasked = 48 * 1024;
 
 }  // namespace
 
-extern "C" SIMT_EXPORT void simt_hopper(bool on) { hopper = on; }
+extern "C" SIMT_EXPORT void simt_hopper(bool on) {
+  hopper = on;
+  granted.clear();
+}
 
 // Another limit than the chip's own; 0 brings that back.
-extern "C" SIMT_EXPORT void simt_shared_limit(int bytes) { most_shared = bytes; }
+extern "C" SIMT_EXPORT void simt_shared_limit(int bytes) {
+  most_shared = bytes;
+  granted.clear();
+}
 
 bool is_hopper() { return hopper; }
 
 // Of an sm_90 chip; the least that later ones than sm_80 grant.
 int shared_limit() { return most_shared > 0 ? most_shared : (hopper ? 227 : 99) * 1024; }
+
+int granted_shared(const void* kernel) {
+  const auto found = granted.find(kernel);
+  return found == granted.end() ? std::min(shared_unasked, shared_limit()) : found->second;
+}
 
 bool grant_shared(const void* kernel, int bytes) {
   if (bytes < 0 || bytes > shared_limit()) return false;
@@ -42,8 +53,7 @@ void check_launch(const void* kernel, const Index& grid, const Index& block, siz
                              std::to_string(grid.x) + " x " + std::to_string(grid.y) + " x " + std::to_string(grid.z));
   }
   check_shared(0, shared_bytes);
-  const auto found = granted.find(kernel);
-  if (shared_bytes > std::max(shared_unasked, found == granted.end() ? size_t{0} : size_t(found->second))) {
+  if (shared_bytes > static_cast<size_t>(granted_shared(kernel))) {
     throw std::runtime_error("simt: " + std::to_string(shared_bytes) +
                              " bytes of dynamic shared memory are more than 48 KiB, and cudaFuncSetAttribute has not "
                              "been called for them");
