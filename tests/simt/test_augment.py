@@ -3,7 +3,7 @@
 import pytest
 import torch
 from contract import assert_close
-from ops.samples_augment import SMALL_SIZES, drawn, ragged, rows
+from ops.samples_augment import CONTRACT, SMALL_SIZES, drawn, ragged, rows
 from simt import bench
 
 from sslfast.augment import presets
@@ -35,6 +35,23 @@ def test_image_outside_the_storage_becomes_nan(dtype):
         (got,) = bench.call("augment", args[0], offsets, *args[2:])
         assert got[1].isnan().all()
         assert_close((got[[0, 2]],), (expected[[0, 2]],), 1e-4)
+
+
+@pytest.mark.parametrize("kibibytes", [48, 227])
+def test_chips_with_less_or_more_shared_memory(kibibytes):
+    """Other tiles, other passes of the blur, planes in shared memory or not: the same views."""
+    with bench.shared_memory(kibibytes):
+        for sample in CONTRACT.samples():
+            if sample.small:
+                expected = torch.ops.sslfast.augment(*sample.args)
+                assert_close(bench.call("augment", *sample.args), (expected,), CONTRACT.device_atol)
+
+
+def test_blocks_of_48_kibibytes():
+    """What a kernel has without asking is for its variables too."""
+    args = view_of(50, 50, 3, torch.bfloat16)
+    with bench.shared_memory(227):
+        assert_close(bench.call("augment", *args), (torch.ops.sslfast.augment(*args),), 1e-4)
 
 
 BLUR = {"brightness": 1.2, "contrast": 0.6, "blur_sigma": 1.6, "blur_kernel": 15.0}

@@ -52,20 +52,22 @@ void check_launch(const void* kernel, const Index& grid, const Index& block, siz
     throw std::runtime_error("simt: a grid is at most 2147483647 x 65535 x 65535 blocks, asked for " +
                              std::to_string(grid.x) + " x " + std::to_string(grid.y) + " x " + std::to_string(grid.z));
   }
-  check_shared(0, shared_bytes);
-  if (shared_bytes > static_cast<size_t>(granted_shared(kernel))) {
-    throw std::runtime_error("simt: " + std::to_string(shared_bytes) +
-                             " bytes of dynamic shared memory are more than 48 KiB, and cudaFuncSetAttribute has not "
-                             "been called for them");
-  }
+  check_shared(kernel, 0, shared_bytes);
 }
 
-void check_shared(size_t static_bytes, size_t dynamic_bytes) {
+void check_shared(const void* kernel, size_t static_bytes, size_t dynamic_bytes) {
+  const std::string asked = std::to_string(dynamic_bytes) + " bytes of dynamic shared memory beside " +
+                            std::to_string(static_bytes) + " of variables";
   const auto most = static_cast<size_t>(shared_limit());
-  if (static_bytes + dynamic_bytes <= most) return;
-  throw std::runtime_error("simt: a block has at most " + std::to_string(most) + " bytes of shared memory, asked for " +
-                           std::to_string(dynamic_bytes) +
-                           (static_bytes > 0 ? " beside " + std::to_string(static_bytes) + " of its variables" : ""));
+  if (static_bytes + dynamic_bytes > most) {
+    throw std::runtime_error("simt: a block has at most " + std::to_string(most) + " bytes of shared memory, not " +
+                             asked);
+  }
+  const auto found = granted.find(kernel);
+  if (found == granted.end() ? static_bytes + dynamic_bytes > shared_unasked
+                             : dynamic_bytes > static_cast<size_t>(found->second)) {
+    throw std::runtime_error("simt: " + asked + " are more than cudaFuncSetAttribute has granted");
+  }
 }
 
 }  // namespace simt

@@ -384,7 +384,7 @@ void run_grid(const void* kernel, Index grid, Index block, size_t shared_bytes, 
   }
   const size_t static_bytes = used_shared_variables();
   end_launch();
-  check_shared(static_bytes, shared_bytes);
+  check_shared(kernel, static_bytes, shared_bytes);
 }
 
 extern "C" SIMT_EXPORT void simt_set_seed(uint64_t value) { seed = value; }
