@@ -24,7 +24,9 @@
 namespace sslfast {
 
 inline void cuda_check(cudaError_t status, const char* what) {
-  check(status == cudaSuccess, what, ": ", cudaGetErrorString(status));
+  if (status == cudaSuccess) return;
+  cudaGetLastError();  // said here, so that whoever asks next does not take it for their own
+  check(false, what, ": ", cudaGetErrorString(status));
 }
 
 // One call of an op: its stream, its device, and scratch memory that lives until the op returns (torch's allocator
@@ -51,11 +53,9 @@ class CudaContext {
   }
 
  private:
-  static int attribute(cudaDeviceAttr name) {
-    int device = 0;
+  int attribute(cudaDeviceAttr name) const {
     int value = 0;
-    cuda_check(cudaGetDevice(&device), "cudaGetDevice");
-    cuda_check(cudaDeviceGetAttribute(&value, name, device), "cudaDeviceGetAttribute");
+    cuda_check(cudaDeviceGetAttribute(&value, name, like_.get_device_index()), "cudaDeviceGetAttribute");
     return value;
   }
 
@@ -71,22 +71,34 @@ struct CudaKernel {
 };
 
 #if defined(__CUDACC__) || defined(SSLFAST_SIMT)
-// The one place where kernels are launched. `shared_bytes` may exceed 48 KiB where the device allows it.
+// A block has 48 KiB of shared memory without asking, variables and dynamic memory together. No kernel with dynamic
+// memory has variables of more than the rest.
+constexpr size_t shared_unasked = 32 * 1024;
+
+// Lets a kernel have so much dynamic shared memory on the current device, which is the tensors'. It gets all that there
+// is, once: a permission that another host thread's smaller launch could take back would fail at times.
+inline void grant_shared(const void* kernel, size_t bytes, const CudaContext& context) {
+  cudaFuncAttributes attributes{};
+  cuda_check(cudaFuncGetAttributes(&attributes, kernel), "cudaFuncGetAttributes");
+  const int most = context.shared_limit() - static_cast<int>(attributes.sharedSizeBytes);
+  check(bytes <= static_cast<size_t>(most), "kernel launch: a block needs ", bytes,
+        " bytes of shared memory, of which this GPU has ", most, "; use smaller inputs");
+  if (attributes.maxDynamicSharedSizeBytes == most) return;
+  cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most), "cudaFuncSetAttribute");
+}
+
+// The one place where kernels are launched. `shared_bytes` may be as many as the device has for a block.
 template <class... Parameters, class... Arguments>
 inline void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, CudaContext& context,
                    Arguments... arguments) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+  if (shared_bytes > shared_unasked) grant_shared(reinterpret_cast<const void*>(kernel), shared_bytes, context);
 #if defined(SSLFAST_SIMT)
   simt::launch(kernel, grid, block, shared_bytes, context.stream(), static_cast<Parameters>(arguments)...);
 #else
-  if (shared_bytes > 48 * 1024) {
-    cuda_check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                    static_cast<int>(shared_bytes)),
-               "cudaFuncSetAttribute");
-  }
   kernel<<<grid, block, shared_bytes, context.stream()>>>(static_cast<Parameters>(arguments)...);
-  cuda_check(cudaGetLastError(), "kernel launch");
 #endif
+  cuda_check(cudaGetLastError(), "kernel launch");
 }
 #endif
 

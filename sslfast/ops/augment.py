@@ -35,8 +35,8 @@ def augment(
         sizes: (B, 2) int32; height and width of each image.
         params: (B, len(AUGMENT_COLUMNS)) float32, from `augment_params`.
         noise_key: (B,) int64, from `augment_params`.
-        size: height and width of the view, 1 to 32768 px. On a GPU one row of all channels, and four columns, must fit
-            into the shared memory of a block as float32, with the margins of a blur.
+        size: height and width of the view, 1 to 32768 px; on a GPU, with less than 2^31 values. There, blurs of views
+            of which shared memory does not hold a row and four columns (from some 6,000 px on) take a slower path.
         channels: channels of every image, 1 to 16.
         mean, std: normalisation per channel of values in [0, 1]; one entry serves all channels.
         dtype: torch.float32, float16 or bfloat16.
@@ -46,9 +46,9 @@ def augment(
         (B, channels, H, W) tensor of `dtype`. It carries no gradient: images are data.
 
     Raises:
-        RuntimeError: a wrong dtype, shape, device or range; on a GPU, a view too long for its shared memory (the
-            message gives the bytes that it needs and those that there are); on a CPU, an image that does not lie
-            inside the storage. On a GPU the view of such an image is NaN, because looking would make the host wait.
+        RuntimeError: a wrong dtype, shape, device or range; on a CPU, an image that does not lie inside the storage. On
+            a GPU the view of such an image is NaN, because looking would make the host wait, and so is that of an image
+            of 2^27 columns or more.
     """
     return torch.ops.sslfast.augment(
         storage,

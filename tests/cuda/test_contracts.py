@@ -3,6 +3,7 @@
 import contract
 import pytest
 import torch
+from simt import bench
 
 pytestmark = pytest.mark.cuda
 
@@ -17,6 +18,19 @@ def test_values(case):
 @pytest.mark.parametrize("case", CASES)
 def test_equals_the_cpu_kernel(case):
     contract.check_devices(*CASES[case], device="cuda")
+
+
+@pytest.mark.parametrize("name", contract.CONTRACTS)
+@pytest.mark.parametrize("shift", [1, 2])
+def test_inputs_inside_of_a_storage(name, shift):
+    """Tensors that begin where no vector may be loaded: the chip stops at a misaligned one."""
+    op = contract.load(name)
+    for sample in op.samples()[:3]:
+        moved = [value.cuda() if isinstance(value, torch.Tensor) else value for value in sample.args]
+        shifted = [bench.copy_of(v, shift) if isinstance(v, torch.Tensor) and v.is_contiguous() else v for v in moved]
+        function = getattr(torch.ops.sslfast, name)
+        for ours, theirs in zip(*(contract.as_tuple(function(*args)) for args in (shifted, moved)), strict=True):
+            assert torch.equal(ours.nan_to_num(), theirs.nan_to_num())
 
 
 @pytest.mark.parametrize("name", contract.CONTRACTS)

@@ -1,10 +1,14 @@
 """Streams, graphs and devices: an op runs where torch says, and the host never waits for it."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import contract
 import pytest
 import torch
+from ops.samples_augment import drawn, ragged
+
+from sslfast.augment import presets
 
 pytestmark = pytest.mark.cuda
 
@@ -111,3 +115,48 @@ def test_device_of_the_tensors(name):
         assert torch.cuda.current_device() == 0
     assert all(result.device.index == 1 for result in contract.as_tuple(results))
     expect(name, SAMPLES[name], results)
+
+
+# Views whose blocks take different amounts of shared memory: what a kernel has without asking, less the variables, and
+# more than that.
+SIDES = (50, 52, 60)
+
+
+def views_of(side):
+    spec = presets.simclr(side)[0].replace(blur=1.0)
+    return on_gpu(contract.Sample("views", drawn(ragged([(90, 70)] * 4), spec, torch.bfloat16)))
+
+
+def test_launches_from_several_threads():
+    """What one thread lets a kernel have of shared memory, another thread's launch must not take back."""
+    args = {side: views_of(side) for side in SIDES}
+    right = {side: function("augment")(*args[side]) for side in SIDES}
+
+    def work(side):
+        results = [function("augment")(*args[side]) for _ in range(300)]
+        return all(torch.equal(result, right[side]) for result in results)
+
+    with ThreadPoolExecutor(len(SIDES)) as pool:
+        assert all(pool.map(work, SIDES))
+
+
+def test_graph_replayed_after_smaller_launches():
+    large, small = views_of(60), views_of(52)
+    right = function("augment")(*large)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = function("augment")(*large)
+    function("augment")(*small)
+    graph.replay()
+    assert torch.equal(result, right)
+
+
+def test_work_goes_on_after_a_refused_launch():
+    """A call that the chip cannot serve raises, and leaves no error behind for the next one."""
+    args = views_of(224)
+    right = function("augment")(*args)
+    refused = [*args[:5], 32768, 32768, *args[7:]]
+    with pytest.raises(RuntimeError, match=r"less than 2\^31|out of memory"):
+        function("augment")(*refused)
+    assert torch.equal(function("augment")(*args), right)

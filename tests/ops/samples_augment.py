@@ -63,11 +63,14 @@ def samples() -> list[Sample]:
         Sample("tall", drawn(ragged([(120, 90)]), wide_blur.replace(size=(100, 20)))),
         Sample("odd_large", drawn(ragged([(40, 50)]), strong.replace(size=(61, 33)))),
         Sample("sobel_wide", drawn(ragged([(5, 40)]), strong.replace(size=(3, 400), sobel=1.0))),
+        Sample("wide", drawn(ragged([(5, 40)]), wide_blur.replace(size=(1, 12600)))),
+        Sample("long", drawn(ragged([(40, 5)]), wide_blur.replace(size=(6300, 1)), channels_last=True)),
         Sample("sobel_noise", drawn(small, strong.replace(size=(10, 12), sobel=1.0, noise_masking=0.2))),
         Sample(
             "gray_blur", drawn(ragged([(20, 15)], 1), presets.plain(20)[0].replace(blur=1.0, mean=(0.5,), std=(0.2,)))
         ),
         Sample("channels_4", drawn(ragged([(9, 14)], 4), several)),
+        Sample("wide_16", drawn(ragged([(2, 30)], 16), several.replace(size=(2, 1600)))),
         Sample("channels_16", drawn(ragged([(9, 14)], 16), several.replace(size=(13, 8), sobel=1.0))),
         Sample("photo", drawn(ragged([(300, 400), (640, 480)]), presets.simclr(224)[0].replace(blur=1.0)), small=False),
         Sample("empty", drawn(small.select(torch.empty(0, dtype=torch.int64)), plain)),
@@ -80,6 +83,8 @@ def samples() -> list[Sample]:
         out.append(Sample(f"{dtype}_channels_last"[6:], drawn(small, strong, dtype, channels_last=True)))
         tall = drawn(ragged([(50, 70)]), strong.replace(size=(80, 28)), dtype, channels_last=dtype == torch.float16)
         out.append(Sample(f"{dtype}_tall"[6:], tall))
+        sobel = strong.replace(size=(3, 400), sobel=1.0)
+        out.append(Sample(f"{dtype}_sobel_wide"[6:], drawn(ragged([(5, 40)]), sobel, dtype)))
     # Views of bfloat16 whose blur runs on tensor cores: borders within tiles, one strip, more steps behind the blur.
     for name, size, more, channels_last in (
         ("strips", (40, 56), {}, False),

@@ -34,7 +34,7 @@ PLAIN = f"-std=c++20 -fPIC -fvisibility=hidden -g1 -Wall -Wextra -Wno-unknown-pr
 # The compiler reports every load and store to the bench, in place of the sanitizer whose flag this is. -O1 keeps the
 # accesses close to the source; no contraction, so that a product and a sum round as written.
 WATCHED = (
-    "-O1 -ffp-contract=off -fsanitize=thread,bounds-strict "
+    "-O1 -ffp-contract=off -fsanitize=thread,bounds-strict,alignment "
     "-DSSLFAST_CUDA_LIBRARY -DSSLFAST_SIMT -DTORCH_TARGET_VERSION=0x020b000000000000"
 )
 TORCH_LIBRARIES = quote(str(TORCH / "lib"))
@@ -100,6 +100,7 @@ def load() -> ctypes.CDLL:
     runtime.simt_set_seed.argtypes = [ctypes.c_uint64]
     runtime.simt_guard.argtypes = [ctypes.c_bool]
     runtime.simt_hopper.argtypes = [ctypes.c_bool]
+    runtime.simt_shared_limit.argtypes = [ctypes.c_int]
     runtime.simt_warpgroup_products.restype = ctypes.c_uint64
     for name in ("kernels", "examples"):
         torch.ops.load_library(folder / f"{name}.so")
@@ -129,6 +130,17 @@ def hopper() -> Iterator[None]:
         runtime.simt_hopper(False)
 
 
+@contextmanager
+def shared_memory(kibibytes: int) -> Iterator[None]:
+    """Inside, a block of the bench has at most so much shared memory: 48, 64 (sm_75), 99 (sm_86), 163 (sm_80), 227."""
+    runtime = load()
+    runtime.simt_shared_limit(kibibytes * 1024)
+    try:
+        yield
+    finally:
+        runtime.simt_shared_limit(0)
+
+
 def changed(before: Tensor, after: Tensor) -> bool:
     """Do two tensors differ in any byte?"""
     return not torch.equal(
@@ -136,13 +148,28 @@ def changed(before: Tensor, after: Tensor) -> bool:
     )
 
 
-def call(name: str, *args: Any, seed: int = 0) -> tuple[Tensor, ...]:
-    """Runs `torch.ops.sslfast_simt.<name>` on guarded copies of the tensors among `args`, which it must not change."""
+def copy_of(value: Tensor, shift: int) -> Tensor:
+    """A contiguous copy that begins at element `shift` of its storage."""
+    if shift == 0:
+        return value.clone()
+    storage = value.new_empty(shift + value.numel())
+    storage[:shift] = 0
+    return storage[shift:].view(value.shape).copy_(value)
+
+
+def call(name: str, *args: Any, seed: int = 0, shift: int = 0) -> tuple[Tensor, ...]:
+    """Runs `torch.ops.sslfast_simt.<name>` on guarded copies of the tensors among `args`, which it must not change.
+
+    Those of contiguous tensors begin at element `shift` of their storage.
+    """
     runtime = load()
     op = getattr(torch.ops.sslfast_simt, name).default
     written = [argument.alias_info is not None and argument.alias_info.is_write for argument in op._schema.arguments]
     with guarded(seed):
-        copies = [value.clone() if isinstance(value, Tensor) else value for value in args]
+        copies = [
+            copy_of(value, shift if value.is_contiguous() else 0) if isinstance(value, Tensor) else value
+            for value in args
+        ]
         runtime.simt_define_all()
         results = op(*copies)
     for value, copy, may_change in zip(args, copies, written, strict=False):

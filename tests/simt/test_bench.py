@@ -136,9 +136,23 @@ def test_seeds_are_orders():
 
 
 def test_limits_of_a_launch():
-    x = torch.zeros(256)
-    with pytest.raises(RuntimeError, match="a block has at most 101376 bytes of shared memory, asked for 204800"):
+    x = torch.arange(256).float()
+    with pytest.raises(RuntimeError, match="a block needs 204800 bytes of shared memory, of which this GPU has 101376"):
         run("too_much_shared", x, [256])
+    with bench.shared_memory(99):  # forgets what has been granted
+        with pytest.raises(
+            RuntimeError, match=r"65536 bytes .* beside 0 .* are more than cudaFuncSetAttribute has gran"
+        ):
+            run("shared_not_asked_for", x, [256])
+        with pytest.raises(RuntimeError, match=r"49152 bytes .* beside 1024 .* are more than cudaFuncSetAttribute"):
+            run("variables_not_asked_for", x, [256])
+    assert torch.equal(run("shared_asked_for_by_another", x, [256]), 2 * x)  # a smaller launch, but it grants all
+    for kibibytes in (48, 99, 163, 227):
+        with bench.shared_memory(kibibytes):
+            with pytest.raises(RuntimeError, match=f"at most {kibibytes << 10} bytes .* beside 1024 of variables"):
+                run("all_shared", x, [256])
+            # The errors before are not taken for this launch's.
+            assert torch.equal(run("all_but_variables", x, [256]), 2 * x)
     with pytest.raises(RuntimeError, match="a block has 1 to 1024 threads, asked for 2048"):
         run("too_many_threads", x, [2048], torch.int32)
 

@@ -22,6 +22,17 @@ def test_kernel(case):
             assert torch.equal(ours.nan_to_num(), theirs.nan_to_num()), "the order of the threads changes the result"
 
 
+@pytest.mark.parametrize("name", contract.CONTRACTS)
+@pytest.mark.parametrize("shift", [1, 2])
+def test_inputs_inside_of_a_storage(name, shift):
+    """Tensors that begin where no vector may be loaded give the same bits."""
+    op = contract.load(name)
+    for sample in [sample for sample in op.samples() if sample.small][:3]:
+        shifted, plain = (bench.call(name, *sample.args, shift=s) for s in (shift, 0))
+        for ours, theirs in zip(shifted, plain, strict=True):
+            assert torch.equal(ours.nan_to_num(), theirs.nan_to_num())
+
+
 def test_every_kernel_is_run():
     """An op whose contract has no small sample would pass unseen."""
     registered = {name.partition("::")[2] for name in torch._C._dispatch_get_all_op_names() if "sslfast_simt::" in name}

@@ -34,6 +34,7 @@ BUGS = {
     "unwritten_global": "reads global memory that nothing has written",
     "host_pointer": "reads 4 bytes out of bounds, which is no tensor",
     "misaligned": "misaligned access: 16 bytes at an address that is not a multiple of 16",
+    "misaligned_store": "misaligned access: 16 bytes at an address that is not a multiple of 16",
     "local_of_another_thread": "out of bounds, in another thread's local memory",
     "endless": "it does not end",
     "copy_not_awaited": UNWRITTEN,

@@ -40,6 +40,7 @@ class Claim:
         load_bytes, store_bytes: exactly these widths of global loads and stores, where given; (16, 4) is 16 bytes with
             a tail of 4.
         widest_store: at least one global store of so many bytes.
+        most_shared: at most so many bytes of shared memory in variables.
         tensor_cores: at least one tensor-core instruction, and none that waits for the one before.
         architecture: what is claimed holds for this one alone, and elsewhere the kernel is empty.
     """
@@ -48,6 +49,7 @@ class Claim:
     load_bytes: tuple[int, ...] | None = None
     store_bytes: tuple[int, ...] | None = None
     widest_store: int = 0
+    most_shared: int | None = None
     tensor_cores: bool = False
     architecture: str | None = None
 
@@ -55,7 +57,7 @@ class Claim:
 # A kernel joins by one line.
 CLAIMS: dict[str, Claim] = {
     "augment_params": Claim(hot=True),
-    "augment": Claim(hot=True, widest_store=8),
+    "augment": Claim(hot=True, widest_store=8, most_shared=1024),  # static_shared in augment_kernel.cu
     "rgb_to_lab_kernel": Claim(hot=True),
     "lab_to_rgb_kernel": Claim(hot=True),
     "lab_means_kernel": Claim(hot=True),
@@ -245,6 +247,10 @@ def broken_claims(kernel: Kernel, claim: Claim) -> list[str]:
     widest = max(kernel.store_bytes, default=0)
     if widest < claim.widest_store:
         found.append(f"its widest global store is {widest} bytes, claimed are {claim.widest_store}")
+    if claim.most_shared is not None and kernel.shared_bytes > claim.most_shared:
+        found.append(
+            f"its variables take {kernel.shared_bytes} bytes of shared memory, claimed are {claim.most_shared}"
+        )
     if kernel.serialized:
         found.append("its wgmma instructions are serialized")
     if claim.tensor_cores and not kernel.tensor_instructions:

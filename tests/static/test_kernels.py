@@ -1,6 +1,7 @@
 """The machine code of every CUDA kernel keeps what `static.ptxas.CLAIMS` says of it."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,13 @@ def test_serialized_products_are_noticed():
     assert broken_claims(kernel, Claim(hot=True, architecture="sm_80")) == []
 
 
+def test_too_large_variables_are_noticed():
+    kernel = Kernel("k", "sm_80", shared_bytes=1025)
+    assert broken_claims(kernel, Claim(most_shared=1025)) == []
+    (sentence,) = broken_claims(kernel, Claim(most_shared=1024))
+    assert "its variables take 1025 bytes of shared memory, claimed are 1024" in sentence
+
+
 @pytest.fixture(scope="session")
 def kernels():
     return ptxas.inspect(ptxas.kernel_sources())
@@ -64,6 +72,15 @@ def test_kernels_keep_their_claims(kernels):
         sentence for kernel in kernels for sentence in broken_claims(kernel, CLAIMS.get(kernel.function, Claim()))
     ]
     assert not broken, "\n".join(broken)
+
+
+@needs_compiler
+def test_kernels_of_many_registers_bound_their_blocks(kernels):
+    """With 64 registers a thread a multiprocessor holds every block; with more, a launch could be refused."""
+    sources = "".join(path.read_text() for path in sorted(ptxas.ROOT.glob("csrc/ops/cuda/*")))
+    bounded = set(re.findall(r"__launch_bounds__\((?:[^()]|\([^()]*\))*\)\s+(\w+)\(", sources))
+    assert bounded <= {kernel.function for kernel in kernels}
+    assert {kernel.function for kernel in kernels if kernel.registers > 64} <= bounded
 
 
 @needs_compiler

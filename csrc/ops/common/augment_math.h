@@ -242,12 +242,14 @@ SSLFAST_SHARED void shift_hue(float& r, float& g, float& b, float shift) {
 
 // --- blur ------------------------------------------------------------------------------------------------------------
 
+constexpr int max_blur_radius = 4096;
+
 // Half width of the gaussian that can be felt: what lies beyond 4 sigma is 6e-5 of it, a sixtieth of one level of 8
 // bits.
 SSLFAST_SHARED int blur_radius(const AugmentParams& params) {
   if (!(params.blur_sigma > 0.0f)) return 0;
   const float half = larger(params.blur_kernel - 1.0f, 0.0f) * 0.5f;
-  return static_cast<int>(smaller(smaller(half, ceilf(4.0f * params.blur_sigma)), 4096.0f));
+  return static_cast<int>(smaller(smaller(half, ceilf(4.0f * params.blur_sigma)), float{max_blur_radius}));
 }
 
 SSLFAST_SHARED float blur_weight(const AugmentParams& params, int distance) {

@@ -9,10 +9,11 @@
 //
 // Rows: a lane's eight neighbours are two 16-byte loads from the next lane's, so a warp takes the shortest time that
 // 16-byte loads of this distance have (two for one). Columns: lanes hold neighbouring pairs: no bank is met twice.
-// Radii up to 12 (all that sigma <= 2 has) run unrolled for 4, 8 or 12; larger ones, which no recipe has, take a loop.
+// Radii up to 12 (all that sigma <= 2 has) run unrolled for 4, 8 or 12. Larger ones, which no recipe has, and views of
+// which the work memory does not hold a row or four columns take augment_long_blur.cuh.
 #pragma once
 
-#include "csrc/ops/cuda/augment_tensor_blur.cuh"
+#include "csrc/ops/cuda/augment_long_blur.cuh"
 
 namespace sslfast {
 namespace {
@@ -23,15 +24,6 @@ constexpr int blur_run = 8;
 __host__ __device__ inline int blur_line(int size, int margin) {
   return (size + blur_run - 1) / blur_run * blur_run + 2 * margin;
 }
-
-struct Blur {
-  int radius;
-  int margin;  // 4, 8, 12; 0 for radii beyond
-  float inverse_sum;
-  const float* weights;  // of distances 0 … 12, where there is a margin
-  float* stage;
-  int stage_size;
-};
 
 // sums[o] += weight(i - o) * value for a run whose first window begins with i = 0.
 template <int margin>
@@ -62,16 +54,6 @@ __device__ inline void fill_margins(const Blur& blur, int lines, int size, int s
     const int position = k < blur.margin ? k - blur.margin : size + k - blur.margin;
     line[position * step] = line[reflect(position, size) * step];
   }
-}
-
-// The sum at `position` of a line, for any radius.
-__device__ inline float blur_at(const Blur& blur, const AugmentParams& params, const float* line, int position,
-                                int size, int step) {
-  float sum = 0.0f;
-  for (int k = -blur.radius; k <= blur.radius; ++k) {
-    sum += blur_weight(params, k) * line[reflect(position + k, size) * step];
-  }
-  return sum * blur.inverse_sum;
 }
 
 // --- rows ------------------------------------------------------------------------------------------------------------
@@ -117,17 +99,6 @@ __device__ void run_rows(const V& view, const Blur& blur, int y, int rows) {
   }
 }
 
-template <class V>
-__device__ void run_rows_of_any_radius(const V& view, const Blur& blur, int y, int rows) {
-  const int width = view.args.width, pitch = blur_line(width, 0), channels = view.channels();
-  for (int item = threadIdx.x; item < rows * channels * width; item += blockDim.x) {
-    const int line = item / width, x = item - line * width;
-    const int row = line / channels;
-    const float sum = blur_at(blur, view.params, blur.stage + line * pitch, x, width, 1);
-    store_value(view, view.at(line - row * channels, (y + row) * width + x), sum, 0, false);
-  }
-}
-
 // Colour from contrast on, and the blur along the rows.
 template <class V>
 __device__ void blur_rows(const V& view, const Blur& blur, const ColorPlan& plan, float gray_mean) {
@@ -163,8 +134,7 @@ __device__ void blur_rows(const V& view, const Blur& blur, const ColorPlan& plan
     switch (blur.margin) {
       case 4: run_rows<4>(view, blur, y, rows); break;
       case 8: run_rows<8>(view, blur, y, rows); break;
-      case 12: run_rows<12>(view, blur, y, rows); break;
-      default: run_rows_of_any_radius(view, blur, y, rows);
+      default: run_rows<12>(view, blur, y, rows);
     }
   }
 }
@@ -180,7 +150,8 @@ struct Column {
 template <class V>
 __device__ Column column_of(const V& view, int index, const Divider& by_width) {
   if (!view.contiguous()) return {index % view.channels(), index};
-  const int channel = by_width.quotient(index);
+  int channel = by_width.quotient(index);
+  if (channel * view.args.width > index) --channel;  // 16 planes of 20,000 columns are more than it is right for
   return {channel, view.at(channel, index - channel * view.args.width)};
 }
 
@@ -230,18 +201,6 @@ __device__ void run_columns(const V& view, const Blur& blur, int first, int coun
 }
 
 template <class V>
-__device__ void run_columns_of_any_radius(const V& view, const Blur& blur, int first, int count, int pitch, bool last) {
-  const int row_step = view.args.width * static_cast<int>(view.args.stride_pixel);
-  const Divider by_width(view.args.width);
-  for (int item = threadIdx.x; item < view.args.height * count; item += blockDim.x) {
-    const int y = item / count;
-    const Column column = column_of(view, first + item - y * count, by_width);
-    const float sum = blur_at(blur, view.params, blur.stage + item - y * count, y, view.args.height, pitch);
-    store_value(view, column.at + y * row_step, sum, column.channel, last);
-  }
-}
-
-template <class V>
 __device__ void blur_columns(const V& view, const Blur& blur, bool last) {
   const int height = view.args.height, total = view.args.width * view.channels();
   const int row_step = view.args.width * static_cast<int>(view.args.stride_pixel);
@@ -275,17 +234,41 @@ __device__ void blur_columns(const V& view, const Blur& blur, bool last) {
     switch (blur.margin) {
       case 4: run_columns<4>(view, blur, first, count, columns, last); break;
       case 8: run_columns<8>(view, blur, first, count, columns, last); break;
-      case 12: run_columns<12>(view, blur, first, count, columns, last); break;
-      default: run_columns_of_any_radius(view, blur, first, count, columns, last);
+      default: run_columns<12>(view, blur, first, count, columns, last);
     }
   }
 }
 
-// Colour from contrast on, and the blur.
+// Whether the passes above take rows or columns: those of large radii and of long lines they do not.
 template <class V>
-__device__ void blur_view(const V& view, const ColorPlan& plan, float gray_mean, int radius, bool last) {
+__device__ bool takes_rows(const V& view, int margin, int stage_size) {
+  return margin > 0 && blur_line(view.args.width, margin) * view.channels() <= stage_size;
+}
+template <class V>
+__device__ bool takes_columns(const V& view, int margin, int stage_size) {
+  return margin > 0 && blur_line(view.args.height, margin) * 4 <= stage_size;
+}
+
+template <class V>
+__device__ Blur blur_of(const V& view, int radius) {
   Blur blur{radius, 0, 0.0f, view.work, view.work + blur_weight_count, view.work_size - blur_weight_count};
   if (radius <= max_blur_margin) blur.margin = (radius + 3) / 4 * 4;
+  return blur;
+}
+
+// Whether the blur begins with the colour from contrast on; else that has to be done before.
+template <class V>
+__device__ bool blur_has_color(const V& view, int radius) {
+  if constexpr (V::tensor_blur) {
+    if (has_strips(view, radius)) return true;
+  }
+  const Blur blur = blur_of(view, radius);
+  return takes_rows(view, blur.margin, blur.stage_size);
+}
+
+template <class V>
+__device__ void blur_view(const V& view, const ColorPlan& plan, float gray_mean, int radius, bool last) {
+  Blur blur = blur_of(view, radius);
   float sum = 0.0f;
   for (int k = -radius; k <= radius; ++k) sum += blur_weight(view.params, k);
   blur.inverse_sum = 1.0f / sum;
@@ -299,8 +282,16 @@ __device__ void blur_view(const V& view, const ColorPlan& plan, float gray_mean,
   if constexpr (V::tensor_blur) {
     if (strips) return blur_strips(view, plan, gray_mean, last);
   }
-  blur_rows(view, blur, plan, gray_mean);
-  blur_columns(view, blur, last);
+#pragma unroll 1  // one copy of blur_lines, which few views need
+  for (int axis = 0; axis < 2; ++axis) {
+    if (axis == 0 && takes_rows(view, blur.margin, blur.stage_size)) {
+      blur_rows(view, blur, plan, gray_mean);
+    } else if (axis == 1 && takes_columns(view, blur.margin, blur.stage_size)) {
+      blur_columns(view, blur, last);
+    } else {
+      blur_lines(view, blur, axis == 1, axis == 1 && last);
+    }
+  }
 }
 
 }  // namespace

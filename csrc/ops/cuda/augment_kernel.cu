@@ -3,7 +3,8 @@
 //   resize       stored bytes -> planes, with the colour steps in front of contrast and the sum of gray
 //   recolor      planes -> planes or result: contrast (by the mean gray) and the colour behind it
 //   blur         in place of recolor: rows (with that colour) planes -> planes, columns planes -> planes or result;
-//                bfloat16 on tensor cores in one pass, planes -> planes or result
+//                bfloat16 on tensor cores in one pass, planes -> planes or result; large radii, and lines that the work
+//                memory does not hold, piece by piece after recolor
 //   sobel        planes -> planes or result, spoil: noise, channel drop, cutout: planes -> result; where asked for
 //
 // Planes lie in shared memory where they and the work memory are so small that three blocks share a multiprocessor
@@ -37,7 +38,8 @@ struct Shape {
   static constexpr int threads = width == 3 && !resident ? 384 : 256;
   static constexpr int blocks = resident ? 3 : 2;
 };
-constexpr int static_shared = 1024;  // an upper bound of what the kernels declare
+constexpr int static_shared = 1024;    // an upper bound of what the kernels declare
+constexpr int widest_image = 1 << 27;  // pixels; 32 bits count the bytes of a row
 
 // Sum over the block, the same bits in every thread and every run; what threads wrote before is there for all.
 __device__ float block_sum(float value) {
@@ -68,7 +70,8 @@ __global__ void __launch_bounds__(Shape<width, resident>::threads, Shape<width, 
   if constexpr (resident) planes = reinterpret_cast<Stored<T>*>(shared);
   const View<T, width, resident> view{
       args, params, b, pixels, planes, out, resident ? shared + planes_size : shared, work_size, args.width % 4 == 0};
-  if (!inside_storage(args.offsets[b], args.sizes[2 * b], args.sizes[2 * b + 1], args.channels, args.storage_bytes)) {
+  if (!inside_storage(args.offsets[b], args.sizes[2 * b], args.sizes[2 * b + 1], args.channels, args.storage_bytes) ||
+      args.sizes[2 * b + 1] >= widest_image) {
     store_nan(view);
     return;
   }
@@ -77,11 +80,9 @@ __global__ void __launch_bounds__(Shape<width, resident>::threads, Shape<width, 
   const float gray_mean = block_sum(make_planes(view, plan)) / static_cast<float>(pixels);
   const int radius = blur_radius(params);
   const bool has_sobel = params.sobel != 0.0f, spoiled = is_spoiled(params);
-  if (radius > 0) {
-    blur_view(view, plan, gray_mean, radius, !has_sobel && !spoiled);
-  } else {
-    recolor(view, plan, gray_mean, !has_sobel && !spoiled);
-  }
+  const bool last = !has_sobel && !spoiled;
+  if (radius == 0 || !blur_has_color(view, radius)) recolor(view, plan, gray_mean, radius == 0 && last);
+  if (radius > 0) blur_view(view, plan, gray_mean, radius, last);
   if (has_sobel) sobel(view, !spoiled);
   if (spoiled) spoil(view);
 }
@@ -95,25 +96,38 @@ void start(const AugmentArgs& args, CudaContext& context, int64_t planes_bytes, 
          static_cast<int>(work_bytes / 4));
 }
 
+// Bytes of work memory: enough for what cannot do with less, and, where a block may have so much, for the blur's faster
+// passes, which stage a row of all channels or four columns.
+int64_t work_for(const AugmentArgs& args, int64_t limit, int64_t share) {
+  // Sobel keeps a column as float32, or as fixed point.
+  const int64_t column = int64_t{args.height} * (int64_t{args.height} * 4 <= limit ? 4 : 2);
+  int64_t bytes = (larger(least_blur_work(args.height, args.width) * 4, column) + 15) / 16 * 16;
+  check(bytes <= limit, "augment: a view of ", args.height, " rows needs ", bytes, " bytes of shared memory, of which ",
+        "this GPU has ", limit, "; use a smaller view");
+  const int64_t row = int64_t{1} * blur_line(args.width, max_blur_margin) * args.channels;
+  const int64_t columns = int64_t{4} * blur_line(args.height, max_blur_margin);
+  for (const int64_t line : {row, columns}) {
+    const int64_t wanted = (blur_weight_count + line) * 4;
+    if (wanted <= limit) bytes = larger(bytes, wanted);
+  }
+  return larger(bytes, share / 16 * 16);
+}
+
 template <class T>
 void run_typed(const AugmentArgs& args, CudaContext& context) {
   const int64_t limit = context.shared_limit() - static_shared;
   const int64_t values = int64_t{1} * args.height * args.width * args.channels;
-  // One row of all channels, and four columns, must fit.
-  const int64_t row = int64_t{1} * blur_line(args.width, max_blur_margin) * args.channels;
-  const int64_t columns = int64_t{4} * blur_line(args.height, max_blur_margin);
-  const int64_t least = (blur_weight_count + larger(row, columns)) * 4;
-  check(least <= limit, "augment: a view of (", args.height, ", ", args.width, ") with ", args.channels,
-        " channels needs ", least, " bytes of shared memory, of which this GPU has ", limit, "; use a smaller view");
+  check(values < int64_t{1} << 31, "augment: a view of (", args.height, ", ", args.width, ") with ", args.channels,
+        " channels has ", values, " values; on a GPU it must have less than 2^31, use a smaller view");
   const int64_t planes_bytes = (values * sizeof(Stored<T>) + 15) / 16 * 16;
-  const int64_t work_bytes = larger(least, values * 4 + 4096) / 16 * 16;
+  const int64_t work_bytes = work_for(args, limit, values * 4 + 4096);
   const int64_t block_bytes = planes_bytes + work_bytes + static_shared;
   if (args.channels == 3 && block_bytes <= limit / Shape<3, true>::blocks) {
     // Twice the blocks of half the threads where they fit: less of what every warp of a block computes for itself.
     const int parts = block_bytes <= limit / Shape<3, true>::blocks / 2 ? 2 : 1;
     return start<T, 3, true>(args, context, planes_bytes, work_bytes, Shape<3, true>::threads / parts);
   }
-  const int64_t share = larger(least, limit / Shape<3, false>::blocks - static_shared) / 16 * 16;
+  const int64_t share = work_for(args, limit, limit / Shape<3, false>::blocks - static_shared);
   if (args.channels == 3) return start<T, 3, false>(args, context, 0, share);
   start<T, max_channels, false>(args, context, 0, share);
 }

@@ -113,7 +113,7 @@ __device__ inline void load_four(const float* in, float (&v)[4]) {
   v[3] = four.w;
 }
 
-// Quotients by a number that is known at run time only; right for n * divisor < 2^32.
+// Quotients by a number that is known at run time only; right for n * divisor < 2^32, beyond that at most one too much.
 struct Divider {
   unsigned divisor, multiplier;
 
@@ -147,7 +147,7 @@ struct View {
   bool wide;  // four neighbours of a row begin at a multiple of four values
 
   __device__ int channels() const { return width == 3 ? 3 : args.channels; }
-  // Within 32 bits: shared memory, which holds a row and a column, bounds the size of a view.
+  // Within 32 bits, which bound the values of a view.
   __device__ int at(int channel, int pixel) const {
     return channel * static_cast<int>(args.stride_channel) + pixel * static_cast<int>(args.stride_pixel);
   }

@@ -30,10 +30,12 @@ __device__ inline void fill_span(const ResizeAxis& axis, int i, float scale, Spa
   }
 }
 
-// An upper bound of the inputs of `count` neighbouring outputs.
+constexpr float fits_nowhere = 1 << 20;  // inputs
+
+// An upper bound of the inputs of `count` neighbouring outputs, up to a number that fits nowhere.
 __device__ inline int span_bound(const ResizeAxis& axis, int count) {
   const float reach = static_cast<float>(count - 1) * axis.scale + 2.0f * axis.support;
-  return smaller(static_cast<int>(reach) + 3, axis.input);
+  return smaller(static_cast<int>(smaller(reach, fits_nowhere)) + 3, axis.input);
 }
 
 constexpr int max_tile = 512;
@@ -157,7 +159,8 @@ __device__ float horizontal_pass(const V& view, const Source& source, const Tile
   return gray;
 }
 
-// One pixel straight from the image, for views that are rotated and for windows wider than the work memory.
+// One pixel straight from the image, for views that are rotated, windows wider than the work memory, and the widest
+// crops.
 template <class V>
 __device__ void add_resized(const V& view, const Source& source, float factor, int x, int y,
                             Pixel<V::pixel_width>& pixel) {

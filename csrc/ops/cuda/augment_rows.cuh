@@ -41,7 +41,8 @@ __device__ Source source_of(const V& view) {
   source.flip = view.params.hflip != 0.0f;
   source.mirror = view.params.vflip != 0.0f;
   source.base = source.crop - reinterpret_cast<uintptr_t>(source.crop) % 4;
-  const uint8_t* const last = source.crop + (crop.height - 1) * source.stride + crop.width * args.channels;
+  const uint8_t* const last =
+      source.crop + (crop.height - 1) * source.stride + static_cast<int64_t>(crop.width) * args.channels;
   source.words = source.base >= args.storage && last + 16 <= source.end && last - source.base < int64_t{1} << 31;
   return source;
 }

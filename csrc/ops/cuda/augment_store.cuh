@@ -101,11 +101,26 @@ __device__ void store_value(const V& view, int at, float value, int channel, boo
   }
 }
 
+// A column of planes in the work memory, as fixed point where planes are, or where the work memory holds no more.
+template <class V>
+struct KeptColumn {
+  float* work;
+  bool coded;
+
+  __device__ explicit KeptColumn(const V& view)
+      : work(view.work), coded(V::fixed_point || view.args.height > view.work_size) {}
+  __device__ float read(int y) const { return coded ? decode(reinterpret_cast<const uint16_t*>(work)[y]) : work[y]; }
+  __device__ void write(int y, float value) const {
+    coded ? store_one<PlaneCode>(reinterpret_cast<uint16_t*>(work) + y, value) : store_one<PlaneCode>(work + y, value);
+  }
+};
+
 // In place: threads own columns and go down together, a barrier a row, with three values of three rows in registers.
 // What the block has overwritten on the left, the last column of its columns before, is kept in the work memory.
 template <class V>
 __device__ void sobel(const V& view, bool last) {
   const int height = view.args.height, width = view.args.width;
+  const KeptColumn column(view);
   for (int c = 0; c < view.channels(); ++c) {
     for (int first = 0; first < width; first += blockDim.x) {
       const int x = first + static_cast<int>(threadIdx.x);
@@ -113,7 +128,7 @@ __device__ void sobel(const V& view, bool last) {
       const bool inside = x < width, kept = threadIdx.x == 0 && first > 0;
       const auto read_row = [&](int y, float (&row)[3]) {
         const int begin = y * width;
-        row[0] = kept ? view.work[y] : decode(view.planes[view.at(c, begin + left)]);
+        row[0] = kept ? column.read(y) : decode(view.planes[view.at(c, begin + left)]);
         row[1] = decode(view.planes[view.at(c, begin + x)]);
         row[2] = decode(view.planes[view.at(c, begin + right)]);
       };
@@ -126,7 +141,7 @@ __device__ void sobel(const V& view, bool last) {
         if (inside && y + 1 < height) read_row(y + 1, down);
         __syncthreads();  // rows up to y + 1 are read
         if (inside) store_value(view, view.at(c, y * width + x), sobel_of(up, here, down), c, last);
-        if (threadIdx.x == blockDim.x - 1) view.work[y] = here[1];
+        if (threadIdx.x == blockDim.x - 1) column.write(y, here[1]);
 #pragma unroll
         for (int i = 0; i < 3; ++i) {
           up[i] = here[i];

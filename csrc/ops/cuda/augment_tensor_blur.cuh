@@ -14,7 +14,8 @@
 //
 // Precision: values, weights and what is blurred down are rounded to float16, 2^-12 of each at most, and summed up in
 // float32; the sum of the weights is restored afterwards. That is below the rounding of a bfloat16 result, 2^-9, but
-// not below that of float16: results of float16 and float32 do not come here.
+// not below that of float16: results of float16 and float32 do not come here. (Emulated, float16 results would be off
+// by 3.1 times what this op allows at sigma 0.3, and by 1.3 times with values centred at zero.)
 #pragma once
 
 #include "csrc/ops/cuda/augment_store.cuh"

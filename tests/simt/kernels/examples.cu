@@ -160,6 +160,16 @@ __global__ void vectorised(const float* in, float* out, int count) {
   }
 }
 
+// Twice each number, through a variable in shared memory beside the dynamic memory.
+__global__ void beside_variables(const float* in, float* out) {
+  __shared__ float own[256];
+  SSLFAST_DYNAMIC_SHARED(float, shared);
+  own[threadIdx.x] = in[threadIdx.x];
+  shared[threadIdx.x] = in[threadIdx.x];
+  __syncthreads();
+  out[threadIdx.x] = own[threadIdx.x] + shared[threadIdx.x];
+}
+
 // The order in which the threads of the grid begin.
 __global__ void order(int* counter, int* out) { out[blockIdx.x * blockDim.x + threadIdx.x] = atomicAdd(counter, 1); }
 
@@ -196,6 +206,21 @@ void run_example(const ExampleArgs& args, CudaContext& context) {
     launch(order, blocks(8), dim3(8), 0, context, counter, args.output<int>());
   } else if (name == "too_much_shared") {
     launch(square, dim3(1), dim3(16, 16), 200 * 1024, context, args.input<float>(), args.output<float>(), 16);
+  } else if (name == "all_shared" || name == "all_but_variables") {
+    const int bytes = context.shared_limit() - (name == "all_shared" ? 0 : 1024);
+    launch(beside_variables, dim3(1), dim3(256), static_cast<size_t>(bytes), context, args.input<float>(),
+           args.output<float>());
+#if defined(SSLFAST_SIMT)
+  } else if (name == "shared_not_asked_for" || name == "shared_asked_for_by_another") {
+    if (name == "shared_asked_for_by_another") {
+      launch(beside_variables, dim3(1), dim3(256), 56 * 1024, context, args.input<float>(), args.output<float>());
+    }
+    simt::launch(beside_variables, dim3(1), dim3(256), 64 * 1024, context.stream(), args.input<float>(),
+                 args.output<float>());
+  } else if (name == "variables_not_asked_for") {
+    simt::launch(beside_variables, dim3(1), dim3(256), 48 * 1024, context.stream(), args.input<float>(),
+                 args.output<float>());
+#endif
   } else {
     check(name == "too_many_threads", "no example is called ", name);
     launch(order, dim3(1), dim3(2048), 0, context, args.output<int>(), args.output<int>());

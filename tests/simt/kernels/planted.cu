@@ -221,6 +221,17 @@ __global__ void misaligned(const float* in, float* out, int count, bool broken) 
   }
 }
 
+// The parts of the vector are in registers, where the host compiler sees them apart.
+__global__ void misaligned_store(const float* in, float* out, int count, bool broken) {
+  const int i = position() * 4;
+  if (i + 5 <= count) {
+    const float4 four = make_float4(in[i], in[i + 1], in[i + 2], in[i + 3]);
+    *reinterpret_cast<float4*>(out + i + (broken ? 1 : 0)) = four;
+  } else {
+    for (int k = i; k < count; ++k) out[k] = in[k];
+  }
+}
+
 __global__ void local_of_another_thread(const float* in, float* out, int count, bool broken) {
   __shared__ const float* shared[threads];
   const int i = position();
@@ -272,6 +283,7 @@ const std::map<std::string, PlainKernel> plain_kernels = {
     PLANTED(blocks_write_one_place),
     PLANTED(atomic_and_plain),
     PLANTED(misaligned),
+    PLANTED(misaligned_store),
     PLANTED(local_of_another_thread),
     PLANTED(endless),
     PLANTED(copy_not_awaited),

@@ -1,5 +1,5 @@
-// The calls that the compiler puts at every load and store of a kernel (-fsanitize=thread,bounds-strict); the bench
-// answers them in place of the sanitizers' own libraries. Outside of a kernel they do nothing.
+// The calls that the compiler puts at every load and store of a kernel (-fsanitize=thread,bounds-strict,alignment); the
+// bench answers them in place of the sanitizers' own libraries. Outside of a kernel they do nothing.
 #include <dlfcn.h>
 
 #include <cstdio>
@@ -15,14 +15,16 @@ void touch(const void* address, size_t bytes, Access access, void* site) {
   access_memory(reinterpret_cast<uintptr_t>(address), bytes, access, reinterpret_cast<uintptr_t>(site));
 }
 
+[[noreturn]] void fail_misaligned(size_t bytes, void* site) {
+  fail_at("misaligned access: " + std::to_string(bytes) + " bytes at an address that is not a multiple of " +
+              std::to_string(bytes),
+          reinterpret_cast<uintptr_t>(site));
+}
+
 void touch_aligned(const void* address, size_t bytes, Access access, void* site) {
   if (current == nullptr) return;
   const auto where = reinterpret_cast<uintptr_t>(address);
-  if (where % bytes != 0) {
-    fail_at("misaligned access: " + std::to_string(bytes) + " bytes at an address that is not a multiple of " +
-                std::to_string(bytes),
-            reinterpret_cast<uintptr_t>(site));
-  }
+  if (where % bytes != 0) fail_misaligned(bytes, site);
   access_memory(where, bytes, access, reinterpret_cast<uintptr_t>(site));
 }
 
@@ -159,6 +161,21 @@ SIMT_EXPORT void* __wrap_memcpy(void* to, const void* from, size_t n) {
 SIMT_EXPORT void* __wrap_memset(void* to, int value, size_t n) {
   simt::touch(to, n, Access::write, SIMT_SITE_HERE);
   return memset(to, value, n);
+}
+
+// What a pointer of the sanitizer's report points to.
+struct MisalignedUse {
+  const char* file;
+  uint32_t line, column;
+  const void* type;
+  unsigned char log_alignment;
+};
+
+// A pointer whose address its type forbids is followed. The compiler may split a vector into loads and stores of its
+// parts, which alone would pass.
+SIMT_EXPORT void __ubsan_handle_type_mismatch_v1(const MisalignedUse* use, uintptr_t address) {
+  const size_t alignment = size_t{1} << use->log_alignment;
+  if (simt::current != nullptr && address % alignment != 0) simt::fail_misaligned(alignment, SIMT_SITE_HERE);
 }
 
 // An index outside of an array whose extents the compiler knows: local arrays, and rows inside of a larger array.

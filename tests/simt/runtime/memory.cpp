@@ -66,7 +66,10 @@ Region* find_region(uintptr_t address) {
   auto& shared = module->shared;
   const auto after = std::upper_bound(shared.begin(), shared.end(), address,
                                       [](uintptr_t value, const Region& region) { return value < region.begin; });
-  if (after != shared.begin() && std::prev(after)->holds(address)) return last_found = &*std::prev(after);
+  if (after != shared.begin() && std::prev(after)->holds(address)) {
+    std::prev(after)->used = true;
+    return last_found = &*std::prev(after);
+  }
   const auto next = global_regions.upper_bound(address);
   if (next == global_regions.begin()) return nullptr;
   Region& region = std::prev(next)->second;
@@ -229,6 +232,7 @@ void define_what_the_host_wrote() {
 
 void begin_shared(const void* kernel, void* dynamic_memory, size_t dynamic_bytes) {
   module = &module_of(kernel);
+  for (Region& region : module->shared) region.used = false;
   dynamic_shared_region = Region{reinterpret_cast<uintptr_t>(dynamic_memory), dynamic_bytes, Space::shared};
   last_found = nullptr;
 }
@@ -237,6 +241,12 @@ void poison_shared() {
   for (const Region& region : module->shared) fill_poison(reinterpret_cast<void*>(region.begin), region.bytes);
   fill_poison(reinterpret_cast<void*>(dynamic_shared_region.begin), dynamic_shared_region.bytes);
   async_reads.clear();
+}
+
+size_t used_shared_variables() {
+  size_t bytes = 0;
+  for (const Region& region : module->shared) bytes += region.used ? region.bytes : 0;
+  return bytes;
 }
 
 void end_shared() {

@@ -34,6 +34,7 @@ struct Region {
   Space space = Space::global;
   std::string name{};  // of a static shared variable
   bool all_defined = false;
+  bool used = false;  // a shared variable: in this launch
   std::vector<uint8_t> defined{};  // per byte, global memory only: shared memory is defined by a write of this block
   std::vector<Cell> cells{};       // made at the first access
 
@@ -54,6 +55,7 @@ void define_what_the_host_wrote();
 // Shared memory of the running kernel: `__shared__` variables of its library and the block's dynamic memory.
 void begin_shared(const void* kernel, void* dynamic_memory, size_t dynamic_bytes);
 void poison_shared();
+size_t used_shared_variables();  // bytes of those that the launch has touched: what the kernel declares
 void end_shared();
 
 void access_memory(uintptr_t address, size_t bytes, Access access, uintptr_t site);

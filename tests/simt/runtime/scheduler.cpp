@@ -343,7 +343,7 @@ void rendezvous(Collective kind, unsigned mask, const void* operand, size_t byte
 void run_grid(const void* kernel, Index grid, Index block, size_t shared_bytes, void (*body)(const void*),
               const void* closure) {
   const std::lock_guard lock(bench_mutex);
-  check_launch(grid, block, shared_bytes);
+  check_launch(kernel, grid, block, shared_bytes);
   thread_count = static_cast<int>(block.x * block.y * block.z);
   make_fibers(thread_count);
   thread_body = body;
@@ -382,7 +382,9 @@ void run_grid(const void* kernel, Index grid, Index block, size_t shared_bytes, 
     end_launch();
     throw std::runtime_error(failure);
   }
+  const size_t static_bytes = used_shared_variables();
   end_launch();
+  check_shared(kernel, static_bytes, shared_bytes);
 }
 
 extern "C" SIMT_EXPORT void simt_set_seed(uint64_t value) { seed = value; }

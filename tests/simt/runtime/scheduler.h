@@ -77,7 +77,8 @@ uintptr_t shared_window();
 
 // What the chip refuses to launch is an error.
 inline constexpr int max_threads = 1024;
-void check_launch(const Index& grid, const Index& block, size_t shared_bytes);
+void check_launch(const void* kernel, const Index& grid, const Index& block, size_t shared_bytes);
+void check_shared(const void* kernel, size_t static_bytes, size_t dynamic_bytes);
 
 inline constexpr size_t stack_bytes = 128 * 1024;
 bool in_fiber_stacks(uintptr_t address);

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstring>
+#include <utility>
 
 #include "hopper.h"
 #include "launch.h"
@@ -27,16 +28,19 @@ enum cudaFuncAttribute {
 inline const char* cudaGetErrorString(cudaError_t status) {
   return status == cudaSuccess ? "no error" : "invalid value";
 }
-inline cudaError_t cudaGetLastError() { return cudaSuccess; }
+namespace simt {
+inline cudaError_t last_error = cudaSuccess;
+}
+inline cudaError_t cudaGetLastError() { return std::exchange(simt::last_error, cudaSuccess); }
 inline cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
 
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   switch (attribute) {
     case cudaDevAttrMaxThreadsPerBlock: *value = 1024; break;
     case cudaDevAttrMaxSharedMemoryPerBlock: *value = 48 * 1024; break;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = (simt::is_hopper() ? 227 : 99) * 1024; break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = simt::shared_limit(); break;
     case cudaDevAttrMultiProcessorCount: *value = simt::is_hopper() ? 4 : 1; break;
-    case cudaDevAttrMaxSharedMemoryPerMultiprocessor: *value = (simt::is_hopper() ? 228 : 100) * 1024; break;
+    case cudaDevAttrMaxSharedMemoryPerMultiprocessor: *value = simt::shared_limit() + 1024; break;
     case cudaDevAttrComputeCapabilityMajor: *value = simt::is_hopper() ? 9 : 8; break;
     case cudaDevAttrComputeCapabilityMinor: *value = 0; break;
     case cudaDevAttrWarpSize: *value = warpSize; break;
@@ -45,9 +49,23 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
   return cudaSuccess;
 }
 
+// The bench learns what a kernel declares of shared memory when it runs.
+struct cudaFuncAttributes {
+  size_t sharedSizeBytes;
+  int maxDynamicSharedSizeBytes;
+};
+
 template <class Kernel>
-inline cudaError_t cudaFuncSetAttribute(Kernel, cudaFuncAttribute, int) {
+inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, Kernel kernel) {
+  *attributes = {0, simt::granted_shared(reinterpret_cast<const void*>(kernel))};
   return cudaSuccess;
+}
+
+template <class Kernel>
+inline cudaError_t cudaFuncSetAttribute(Kernel kernel, cudaFuncAttribute attribute, int value) {
+  if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
+  const bool granted = simt::grant_shared(reinterpret_cast<const void*>(kernel), value);
+  return granted ? cudaSuccess : simt::last_error = cudaErrorInvalidValue;
 }
 
 template <class Kernel>
