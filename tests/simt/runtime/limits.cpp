@@ -6,13 +6,15 @@
 namespace simt {
 namespace {
 
-bool hopper = false;
+int hopper_multiprocessors = 0;  // 0: an sm_80 chip, of one
 
 }  // namespace
 
-extern "C" SIMT_EXPORT void simt_hopper(bool on) { hopper = on; }
+extern "C" SIMT_EXPORT void simt_hopper(int multiprocessors) { hopper_multiprocessors = multiprocessors; }
 
-bool is_hopper() { return hopper; }
+bool is_hopper() { return hopper_multiprocessors > 0; }
+
+int multiprocessors() { return is_hopper() ? hopper_multiprocessors : 1; }
 
 void check_launch(const Index& grid, const Index& block, size_t shared_bytes) {
   const size_t threads = size_t{block.x} * block.y * block.z;
@@ -23,7 +25,7 @@ void check_launch(const Index& grid, const Index& block, size_t shared_bytes) {
     throw std::runtime_error("simt: a grid is at most 2147483647 x 65535 x 65535 blocks, asked for " +
                              std::to_string(grid.x) + " x " + std::to_string(grid.y) + " x " + std::to_string(grid.z));
   }
-  const size_t most = (hopper ? 227 : 99) * 1024;  // an sm_90 chip; the least that later ones than sm_80 grant
+  const size_t most = (is_hopper() ? 227 : 99) * 1024;  // an sm_90 chip; the least that later ones than sm_80 grant
   if (shared_bytes > most) {
     throw std::runtime_error("simt: a block has at most " + std::to_string(most) +
                              " bytes of shared memory, asked for " + std::to_string(shared_bytes));
