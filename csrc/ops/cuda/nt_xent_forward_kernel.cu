@@ -103,7 +103,6 @@ __global__ void __launch_bounds__(block_threads, 2) nt_xent_forward_tensor_kerne
   SSLFAST_DYNAMIC_SHARED(WalkBuffers<T>, buffers);
   const Walk<T> walk(task.pairs);
   if (task.symmetric && walk.first_column < walk.first_row) return;
-  const bool mirrored = task.symmetric && walk.first_column > walk.first_row;
   RowTotals<running, by_class, part_m> totals;
   walk.each(*buffers, [&](const Position& at, PartValues& value) {
     const int row_tile = walk.first_row + at.row;
@@ -120,9 +119,11 @@ __global__ void __launch_bounds__(block_threads, 2) nt_xent_forward_tensor_kerne
       raise_largest_other(value, task.classes, row, rows, column, columns, totals.largest_other);
     }
     add_tile(value, task.factor, task.shift, task.parts.largest != nullptr, totals);
-    if (mirrored) {
-      float* const sums = task.parts.sum + walk.row_group() * task.parts.stride;
-      write_columns(value, sums + static_cast<int64_t>(column_tile) * tile, at.row == 0);
+    if constexpr (!running && !by_class) {
+      if (task.symmetric && walk.first_column > walk.first_row) {
+        float* const sums = task.parts.sum + walk.row_group() * task.parts.stride;
+        write_columns(value, sums + static_cast<int64_t>(column_tile) * tile, at.row == 0);
+      }
     }
     if (at.column == walk.columns - 1) {
       const int64_t first = walk.column_group() * task.parts.stride + static_cast<int64_t>(row_tile) * tile;

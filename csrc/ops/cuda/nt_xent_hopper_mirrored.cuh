@@ -41,9 +41,9 @@ struct MirroredTask {
 };
 
 #if SSLFAST_HOPPER_CODE
-// Column sums of one tile: float4 lane of a warp holds columns 8 n + 2 t + j of the tile, n = lane / 4 * 2 (+ 1).
+// Of each warp the sums of the columns of one tile.
 template <int consumers>
-using ColumnSums = float4[consumers * warpgroup / 32][32];
+using ColumnSums = float[consumers * warpgroup / 32][tile_rows];
 
 template <int consumers>
 struct MirroredRing {
@@ -84,7 +84,8 @@ struct HalfCircle {
     const int first = static_cast<int>(blockIdx.y) * task.share;
     const int last = min(first + task.share, task.sectors / 2 + 1);
     for (int distance = first; distance < last; ++distance) {
-      const int other = (static_cast<int>(blockIdx.x) + distance) % task.sectors;
+      const int ahead = static_cast<int>(blockIdx.x) + distance;
+      const int other = ahead < task.sectors ? ahead : ahead - task.sectors;
       const int end = min((other + 1) * task.sector, task.rows.padded);
       for (int column = other * task.sector; column < end; column += tile_rows) {
         use(column, 2 * distance == task.sectors ? 0 : distance);
@@ -93,21 +94,18 @@ struct HalfCircle {
   }
 };
 
-// Sums of a warp's 16 rows for the 128 columns of a tile.
-__device__ inline float4 column_sums(const WarpgroupSums<2>& value) {
-  float held[32];
+// Sums of a warp's 16 rows for 64 columns of a tile: those of columns 2 lane and 2 lane + 1.
+__device__ inline float2 column_sums(const float (&value)[1][8][4]) {
+  float held[16];
 #pragma unroll
-  for (int p = 0; p < 2; ++p) {
+  for (int n = 0; n < 8; ++n) {
 #pragma unroll
-    for (int n = 0; n < 8; ++n) {
-#pragma unroll
-      for (int j = 0; j < 2; ++j) held[16 * p + 2 * n + j] = value[p][0][n][j] + value[p][0][n][2 + j];
-    }
+    for (int j = 0; j < 2; ++j) held[2 * n + j] = value[0][n][j] + value[0][n][2 + j];
   }
-  exchange<16, 16>(held);
-  exchange<8, 8>(held);
-  exchange<4, 4>(held);
-  return make_float4(held[0], held[1], held[2], held[3]);
+  exchange<8, 16>(held);
+  exchange<4, 8>(held);
+  exchange<2, 4>(held);
+  return make_float2(held[0], held[1]);
 }
 
 // The warp that adds up the columns.
@@ -122,21 +120,18 @@ __device__ void add_columns(const MirroredTask<T>& task, const ColumnSums<consum
       if (distance == 0) return;
       mbarrier_wait(ring.sums_full[slot.stage], slot.parity);
       float4 total = make_float4(0, 0, 0, 0);
+#pragma unroll 2  // few registers
       for (int warp = 0; warp < consumers * warpgroup / 32; ++warp) {
-        const float4 part = sums[slot.stage][warp][lane];
+        const float4 part = *reinterpret_cast<const float4*>(&sums[slot.stage][warp][4 * lane]);
         total = make_float4(total.x + part.x, total.y + part.y, total.z + part.z, total.w + part.w);
       }
       __syncwarp();
       if (lane == 0) mbarrier_arrive(ring.sums_empty[slot.stage]);
       slot = slot.next();
-      float2* const target = reinterpret_cast<float2*>(
-          task.parts.sum + (task.shares + distance - 1) * task.parts.stride + column + lane / 4 * 16 + lane % 4 * 2);
-      if (turn > 0) {
-        const float2 before[2] = {target[0], target[4]};
-        total = make_float4(before[0].x + total.x, before[0].y + total.y, before[1].x + total.z, before[1].y + total.w);
-      }
-      target[0] = make_float2(total.x, total.y);
-      target[4] = make_float2(total.z, total.w);
+      float4* const target = reinterpret_cast<float4*>(
+          task.parts.sum + (task.shares + distance - 1) * task.parts.stride + column + 4 * lane);
+      const float4 before = turn > 0 ? *target : make_float4(0, 0, 0, 0);
+      *target = make_float4(before.x + total.x, before.y + total.y, before.z + total.z, before.w + total.w);
     });
   });
 }
@@ -189,15 +184,17 @@ __global__ void __launch_bounds__(hopper_threads(consumers), 1) nt_xent_hopper_m
       }
       WarpgroupSums<2> value;
       multiply_chunks<T>(own, staged, chunks, ring.tiles, slot, value);
+      if (distance > 0) mbarrier_wait(ring.sums_empty[sum_slot.stage], sum_slot.parity ^ 1);
 #pragma unroll
       for (int p = 0; p < 2; ++p) {
         if (partial[p]) mask(task.excluded, row, task.rows.count, column + 64 * p, task.rows.count, value[p]);
         add_tile(value[p], task.factor, task.shift, false, totals);
+        if (distance > 0) {
+          float* const target = &sums[sum_slot.stage][threadIdx.x / 32][64 * p + 2 * lane];
+          *reinterpret_cast<float2*>(target) = column_sums(value[p]);
+        }
       }
       if (distance == 0) return;
-      const float4 columns = column_sums(value);
-      mbarrier_wait(ring.sums_empty[sum_slot.stage], sum_slot.parity ^ 1);
-      sums[sum_slot.stage][threadIdx.x / 32][lane] = columns;
       __syncwarp();
       if (lane == 0) mbarrier_arrive(ring.sums_full[sum_slot.stage]);
       sum_slot = sum_slot.next();
@@ -237,7 +234,7 @@ void hopper_mirrored(const NtXentForwardArgs<In>& args, const Tiles<T>& rows, co
   const MirroredTask<T> task{
       rows, excluded, parts, circle.sector, circle.sectors, circle.shares.tiles, circle.shares.count, factor, shift};
   const int shared_bytes = atom_bytes + (consumers / 2 * rows.chunks + mirrored_stages) * chunk_bytes +
-                           sum_slots * consumers * warpgroup * static_cast<int>(sizeof(float4)) +
+                           sum_slots * static_cast<int>(sizeof(float)) * consumers * warpgroup / 32 * tile_rows +
                            ring_bytes<mirrored_stages> + (1 + 2 * sum_slots) * static_cast<int>(sizeof(Mbarrier));
   launch(nt_xent_hopper_mirrored_kernel<T, consumers>, dim3(circle.sectors, circle.shares.count),
          hopper_threads(consumers), shared_bytes, context, task);
