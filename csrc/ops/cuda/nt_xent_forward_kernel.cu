@@ -111,9 +111,9 @@ __global__ void __launch_bounds__(block_threads, 2) nt_xent_forward_tensor_kerne
     const int column = part_column(column_tile);
     const int rows = task.pairs.rows.count;
     const int columns = task.pairs.columns.count;
-    if (is_partial<part_m, part_n>(task.excluded, row, rows, column, columns)) {
-      mask(task.excluded, row, rows, column, columns, value);
-    }
+    uint32_t keep[part_m];
+    similarities_that_count<part_m, part_n>(task.excluded, row, rows, column, columns, keep);
+    mask(keep, value);
     if (at.column == 0) totals.clear();
     if constexpr (by_class) {
       raise_largest_other(value, task.classes, row, rows, column, columns, totals.largest_other);

@@ -138,21 +138,25 @@ __device__ void feed_chunks(const Tiles<T>& rows, int row_begin, int own_tiles, 
 template <class T, int stages>
 __device__ void multiply_chunks(uint64_t own, uint64_t staged, int chunks, Ring<stages>& ring, Slot<stages>& slot,
                                 WarpgroupSums<2>& value) {
-  wgmma_fence(value);
-  int previous = 0;
-  for (int chunk = 0; chunk < chunks; ++chunk) {
+  const auto begin_chunk = [&](int chunk, auto adds) {
     mbarrier_wait(ring.full[slot.stage], slot.parity);
     wgmma_fence();
 #pragma unroll
     for (int k = 0; k < chunk_row_bytes; k += 32) {
       wgmma<T>(value, advanced(own, chunk * chunk_bytes + k), advanced(staged, slot.stage * chunk_bytes + k),
-               chunk > 0 || k > 0);
+               adds.value || k > 0);
     }
     wgmma_commit();
-    if (chunk > 0) {
-      wgmma_wait<1>();
-      ring.release(previous);
-    }
+  };
+  wgmma_fence(value);
+  // Known not to add, so that the registers of the sums are free until then.
+  begin_chunk(0, std::false_type{});
+  int previous = slot.stage;
+  slot = slot.next();
+  for (int chunk = 1; chunk < chunks; ++chunk) {
+    begin_chunk(chunk, std::true_type{});
+    wgmma_wait<1>();
+    ring.release(previous);
     previous = slot.stage;
     slot = slot.next();
   }

@@ -62,16 +62,16 @@ __global__ void __launch_bounds__(hopper_threads(consumers), 1) nt_xent_hopper_f
   mbarrier_wait(ring.rows, 0);
   for (int tile = first; tile < last; ++tile) {
     const int column = tile * tile_rows;
-    bool partial[2];
+    uint32_t keep[2][1];
 #pragma unroll
     for (int p = 0; p < 2; ++p) {
-      partial[p] = is_partial<1, 8>(task.excluded, row, task.queries.count, column + 64 * p, task.keys.count);
+      similarities_that_count<1, 8>(task.excluded, row, task.queries.count, column + 64 * p, task.keys.count, keep[p]);
     }
     WarpgroupSums<2> value;
     multiply_chunks<T>(own, staged, chunks, ring, slot, value);
 #pragma unroll
     for (int p = 0; p < 2; ++p) {
-      if (partial[p]) mask(task.excluded, row, task.queries.count, column + 64 * p, task.keys.count, value[p]);
+      mask(keep[p], value[p]);
       if constexpr (by_class) {
         raise_largest_other(value[p], task.classes, row, task.queries.count, column + 64 * p, task.keys.count,
                             totals.largest_other);

@@ -68,28 +68,41 @@ struct MirroredRing {
 template <class T, int consumers>
 struct HalfCircle {
   const MirroredTask<T>& task;
+  int begin;  // first tile of 128 columns; the last one is followed by the first
+  int count;
+  int mirrored_begin;  // those that are mirrored, of `count`
+  int mirrored_end;
+
+  __device__ explicit HalfCircle(const MirroredTask<T>& given) : task(given) {
+    const int own = static_cast<int>(blockIdx.x);
+    const int first = static_cast<int>(blockIdx.y) * task.share;
+    const int last = min(first + task.share, task.sectors / 2 + 1) - 1;
+    begin = tiles_before(wrapped(own + first));
+    const int end = tiles_before(wrapped(own + last) + 1);
+    count = end > begin ? end - begin : end - begin + task.rows.padded / tile_rows;
+    mirrored_begin = first == 0 ? tiles_before(own + 1) - begin : 0;
+    mirrored_end = 2 * last == task.sectors ? count - (end - tiles_before(wrapped(own + last))) : count;
+  }
+
+  __device__ int wrapped(int sector) const { return sector < task.sectors ? sector : sector - task.sectors; }
+  __device__ int tiles_before(int sector) const { return min(sector * task.sector, task.rows.padded) / tile_rows; }
 
   // use(first row, turn) for every turn of 64 rows a warp group.
   template <class Use>
   __device__ void each_turn(const Use& use) const {
-    const int begin = static_cast<int>(blockIdx.x) * task.sector;
-    const int end = min(begin + task.sector, task.rows.padded);
+    const int first = static_cast<int>(blockIdx.x) * task.sector;
+    const int end = min(first + task.sector, task.rows.padded);
     int turn = 0;
-    for (int row = begin; row < end; row += consumers * group_rows) use(row, turn++);
+    for (int row = first; row < end; row += consumers * group_rows) use(row, turn++);
   }
 
-  // use(first column, distance) for every tile of 128 columns; distance 0: the columns are not summed.
+  // use(first column, mirrored) for every tile.
   template <class Use>
   __device__ void each_tile(const Use& use) const {
-    const int first = static_cast<int>(blockIdx.y) * task.share;
-    const int last = min(first + task.share, task.sectors / 2 + 1);
-    for (int distance = first; distance < last; ++distance) {
-      const int ahead = static_cast<int>(blockIdx.x) + distance;
-      const int other = ahead < task.sectors ? ahead : ahead - task.sectors;
-      const int end = min((other + 1) * task.sector, task.rows.padded);
-      for (int column = other * task.sector; column < end; column += tile_rows) {
-        use(column, 2 * distance == task.sectors ? 0 : distance);
-      }
+    int tile = begin;
+    for (int i = 0; i < count; ++i) {
+      use(tile * tile_rows, i >= mirrored_begin && i < mirrored_end);
+      tile = tile + 1 < task.rows.padded / tile_rows ? tile + 1 : 0;
     }
   }
 };
@@ -116,8 +129,8 @@ __device__ void add_columns(const MirroredTask<T>& task, const ColumnSums<consum
   const int lane = threadIdx.x % 32;
   Slot<sum_slots> slot;
   walk.each_turn([&](int, int turn) {
-    walk.each_tile([&](int column, int distance) {
-      if (distance == 0) return;
+    walk.each_tile([&](int column, bool mirrored) {
+      if (!mirrored) return;
       mbarrier_wait(ring.sums_full[slot.stage], slot.parity);
       float4 total = make_float4(0, 0, 0, 0);
 #pragma unroll 2  // few registers
@@ -128,6 +141,8 @@ __device__ void add_columns(const MirroredTask<T>& task, const ColumnSums<consum
       __syncwarp();
       if (lane == 0) mbarrier_arrive(ring.sums_empty[slot.stage]);
       slot = slot.next();
+      const int ahead = column / task.sector - static_cast<int>(blockIdx.x);
+      const int distance = ahead > 0 ? ahead : ahead + task.sectors;
       float4* const target = reinterpret_cast<float4*>(
           task.parts.sum + (task.shares + distance - 1) * task.parts.stride + column + 4 * lane);
       const float4 before = turn > 0 ? *target : make_float4(0, 0, 0, 0);
@@ -157,7 +172,7 @@ __global__ void __launch_bounds__(hopper_threads(consumers), 1) nt_xent_hopper_m
       walk.each_turn([&](int row, int turn) {
         mbarrier_wait(ring.rows_empty, turn % 2 ^ 1);
         feed_rows(task.rows, row, consumers / 2, rows, ring.tiles);
-        walk.each_tile([&](int column, int) { feed_tile(task.rows, column, stages, ring.tiles, slot); });
+        walk.each_tile([&](int column, bool) { feed_tile(task.rows, column, stages, ring.tiles, slot); });
       });
     }
     if (threadIdx.x / 32 == consumers * warpgroup / 32 + 1) add_columns<T, consumers>(task, sums, ring);
@@ -176,25 +191,25 @@ __global__ void __launch_bounds__(hopper_threads(consumers), 1) nt_xent_hopper_m
     RowTotals<false, false, 1> totals;
     totals.clear();
     mbarrier_wait(ring.tiles.rows, turn % 2);
-    walk.each_tile([&](int column, int distance) {
-      bool partial[2];
+    walk.each_tile([&](int column, bool mirrored) {
+      uint32_t keep[2][1];
 #pragma unroll
       for (int p = 0; p < 2; ++p) {
-        partial[p] = is_partial<1, 8>(task.excluded, row, task.rows.count, column + 64 * p, task.rows.count);
+        similarities_that_count<1, 8>(task.excluded, row, task.rows.count, column + 64 * p, task.rows.count, keep[p]);
       }
       WarpgroupSums<2> value;
       multiply_chunks<T>(own, staged, chunks, ring.tiles, slot, value);
-      if (distance > 0) mbarrier_wait(ring.sums_empty[sum_slot.stage], sum_slot.parity ^ 1);
+      if (mirrored) mbarrier_wait(ring.sums_empty[sum_slot.stage], sum_slot.parity ^ 1);
 #pragma unroll
       for (int p = 0; p < 2; ++p) {
-        if (partial[p]) mask(task.excluded, row, task.rows.count, column + 64 * p, task.rows.count, value[p]);
+        mask(keep[p], value[p]);
         add_tile(value[p], task.factor, task.shift, false, totals);
-        if (distance > 0) {
+        if (mirrored) {
           float* const target = &sums[sum_slot.stage][threadIdx.x / 32][64 * p + 2 * lane];
           *reinterpret_cast<float2*>(target) = column_sums(value[p]);
         }
       }
-      if (distance == 0) return;
+      if (!mirrored) return;
       __syncwarp();
       if (lane == 0) mbarrier_arrive(ring.sums_full[sum_slot.stage]);
       sum_slot = sum_slot.next();

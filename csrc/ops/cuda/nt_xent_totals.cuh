@@ -157,21 +157,25 @@ __device__ void exchange(float (&held)[count]) {
   }
 }
 
-// Does one of the pairs of a warp's part not count?
+// Which of the pairs of a warp's part count (see pairs_that_count). Best called before the products: afterwards
+// registers are scarce.
 template <int m_tiles, int n_tiles>
-__device__ bool is_partial(const Exclusions& excluded, int row_begin, int rows, int column_begin, int columns) {
-  return row_begin + 16 * m_tiles > rows || column_begin + 8 * n_tiles > columns ||
-         excluded.near(row_begin, column_begin);
+__device__ void similarities_that_count(const Exclusions& excluded, int row_begin, int rows, int column_begin,
+                                        int columns, uint32_t (&keep)[m_tiles]) {
+#pragma unroll
+  for (int m = 0; m < m_tiles; ++m) keep[m] = 0xffffffffu;
+  if (row_begin + 16 * m_tiles > rows || column_begin + 8 * n_tiles > columns ||
+      excluded.near(row_begin, column_begin)) {
+    pairs_that_count<m_tiles, n_tiles>(excluded, true, row_begin, rows, column_begin, columns, keep);
+  }
 }
 
 // Pairs that do not count become -inf.
 template <int m_tiles, int n_tiles>
-__device__ void mask(const Exclusions& excluded, int row_begin, int rows, int column_begin, int columns,
-                     float (&value)[m_tiles][n_tiles][4]) {
-  uint32_t keep[m_tiles];
-  pairs_that_count<m_tiles, n_tiles>(excluded, true, row_begin, rows, column_begin, columns, keep);
+__device__ void mask(const uint32_t (&keep)[m_tiles], float (&value)[m_tiles][n_tiles][4]) {
 #pragma unroll
   for (int m = 0; m < m_tiles; ++m) {
+    if (keep[m] == 0xffffffffu) continue;
 #pragma unroll
     for (int n = 0; n < n_tiles; ++n) {
 #pragma unroll
