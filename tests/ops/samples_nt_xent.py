@@ -74,7 +74,9 @@ def classes_samples():
         key_classes = None
         if keys is not None:
             key_classes = torch.randint(5, (len(keys),), generator=generator, dtype=torch.int32)
-        out.append(Sample(sample.name, (queries, keys, excluded, classes, key_classes, temperature, False), sample.small))
+        out.append(
+            Sample(sample.name, (queries, keys, excluded, classes, key_classes, temperature, False), sample.small)
+        )
     return out
 
 

@@ -100,11 +100,20 @@ def test_what_they_take(dtype, depth, tf32, taken, hopper):
     assert used == taken
 
 
-# Odd and even circles of sectors; sectors of two turns of a block, the last of which has one; shares of a half circle;
+# Odd and even circles of three to five sectors; sectors of two turns of a block, the last of which has one; shares of a half circle;
 # four warp groups, and two for deep rows.
 @pytest.mark.parametrize(
     ("rows", "depth", "multiprocessors"),
-    [(600, 20, 4), (1000, 8, 4), (1100, 8, 4), (300, 260, 4), (500, 260, 4), (600, 260, 4), (300, 260, 8)],
+    [
+        (600, 20, 4),
+        (1000, 8, 4),
+        (1100, 8, 4),
+        (300, 260, 4),
+        (500, 260, 4),
+        (600, 260, 4),
+        (300, 260, 8),
+        (600, 260, 8),
+    ],
 )
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_mirrored(rows, depth, multiprocessors, dtype):

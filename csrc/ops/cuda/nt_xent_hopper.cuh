@@ -134,6 +134,13 @@ __device__ void feed_chunks(const Tiles<T>& rows, int row_begin, int own_tiles, 
   for (int tile = first; tile < last; ++tile) feed_tile(columns, tile * tile_rows, stage_memory, ring, slot);
 }
 
+// The 64 rows of a warp group, in tiles of 128.
+__device__ inline uint64_t own_rows(const unsigned char* rows, int chunks) {
+  const int group = threadIdx.x / warpgroup;
+  return matrix_descriptor(shared_address(rows) + group / 2 * chunks * chunk_bytes + group % 2 * (chunk_bytes / 2),
+                           atom_bytes, 0);
+}
+
 // Similarities of a warp group's rows and the next tile of columns.
 template <class T, int stages>
 __device__ void multiply_chunks(uint64_t own, uint64_t staged, int chunks, Ring<stages>& ring, Slot<stages>& slot,

@@ -52,10 +52,8 @@ __global__ void __launch_bounds__(hopper_threads(consumers), 1) nt_xent_hopper_f
   }
 
   claim_registers<forward_registers(consumers)>();
-  const int group = threadIdx.x / warpgroup;
   const int row = row_begin + static_cast<int>(threadIdx.x) / 32 * 16;  // first of the warp's 16
-  const uint64_t own = matrix_descriptor(
-      shared_address(rows) + group / 2 * chunks * chunk_bytes + group % 2 * (chunk_bytes / 2), atom_bytes, 0);
+  const uint64_t own = own_rows(rows, chunks);
   const uint64_t staged = matrix_descriptor(shared_address(stages), atom_bytes, 0);
   RowTotals<running, by_class, 1> totals;
   totals.clear();

@@ -180,10 +180,8 @@ __global__ void __launch_bounds__(hopper_threads(consumers), 1) nt_xent_hopper_m
   }
 
   claim_registers<mirrored_registers(consumers)>();
-  const int group = threadIdx.x / warpgroup;
   const int lane = threadIdx.x % 32;
-  const uint64_t own = matrix_descriptor(
-      shared_address(rows) + group / 2 * chunks * chunk_bytes + group % 2 * (chunk_bytes / 2), atom_bytes, 0);
+  const uint64_t own = own_rows(rows, chunks);
   const uint64_t staged = matrix_descriptor(shared_address(stages), atom_bytes, 0);
   Slot<sum_slots> sum_slot;
   walk.each_turn([&](int first_row, int turn) {
