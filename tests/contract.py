@@ -23,6 +23,7 @@ CONTRACTS = {
     "lab_quantize": "ops.samples_lab_quantize:HARD",
     "lab_soft_encode": "ops.samples_lab_quantize:SOFT",
     "nt_xent_forward": "ops.samples_nt_xent:FORWARD",
+    "nt_xent_classes_forward": "ops.samples_nt_xent:CLASSES",
     "nt_xent_backward": "ops.samples_nt_xent:BACKWARD",
     "patch_grid": "ops.samples_patch_grid:FORWARD",
     "patch_grid_backward": "ops.samples_patch_grid:BACKWARD",
@@ -33,7 +34,6 @@ CONTRACTS = {
 # Ops that have a kernel on the CPU alone.
 CPU_CONTRACTS = {
     "knn": "ops.samples_knn:CONTRACT",
-    "nt_xent_classes_forward": "ops.samples_nt_xent:CLASSES",
 }
 
 

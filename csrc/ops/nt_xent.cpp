@@ -77,10 +77,10 @@ std::tuple<Tensor, Tensor> nt_xent_forward(const Tensor& queries, std::optional<
   return {lse, similarity};
 }
 
-#if !defined(SSLFAST_CUDA_LIBRARY)  // there is no CUDA kernel
 std::tuple<Tensor, Tensor, Tensor> nt_xent_classes_forward(const Tensor& queries, std::optional<Tensor> keys,
                                                            const Tensor& excluded, const Tensor& classes,
-                                                           std::optional<Tensor> key_classes, double temperature) {
+                                                           std::optional<Tensor> key_classes, double temperature,
+                                                           bool tf32) {
   constexpr const char* op = "nt_xent_classes_forward";
   check_input(op, queries, keys, excluded, temperature);
   check_tensor(classes, op, "classes", ScalarType::Int, {queries.size(0)});
@@ -97,7 +97,7 @@ std::tuple<Tensor, Tensor, Tensor> nt_xent_classes_forward(const Tensor& queries
   Tensor other = torch::stable::new_empty(queries, {queries.size(0)}, real_dtype(queries));
   dispatch(queries, op, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    NtXentForwardArgs<T> args = forward_args<T>(queries, keys, excluded, temperature, false, lse, largest);
+    NtXentForwardArgs<T> args = forward_args<T>(queries, keys, excluded, temperature, tf32, lse, largest);
     args.classes = read<int32_t>(classes);
     args.key_classes = key_classes.has_value() ? read<int32_t>(*key_classes) : nullptr;
     args.largest_other = static_cast<NtXentReal<T>*>(other.mutable_data_ptr());
@@ -105,11 +105,6 @@ std::tuple<Tensor, Tensor, Tensor> nt_xent_classes_forward(const Tensor& queries
   });
   return {lse, largest, other};
 }
-
-SSLFAST_OP(nt_xent_classes_forward,
-           "nt_xent_classes_forward(Tensor queries, Tensor? keys, Tensor excluded, Tensor classes, "
-           "Tensor? key_classes, float temperature) -> (Tensor, Tensor, Tensor)")
-#endif
 
 template <class T>
 void backward(const Tensor& grad_lse, const Tensor& queries, const std::optional<Tensor>& keys, const Tensor& excluded,
@@ -154,6 +149,9 @@ std::tuple<Tensor, Tensor> nt_xent_backward(const Tensor& grad_lse, const Tensor
 SSLFAST_OP(nt_xent_forward,
            "nt_xent_forward(Tensor queries, Tensor? keys, Tensor excluded, float temperature, bool largest, "
            "bool tf32) -> (Tensor, Tensor)")
+SSLFAST_OP(nt_xent_classes_forward,
+           "nt_xent_classes_forward(Tensor queries, Tensor? keys, Tensor excluded, Tensor classes, "
+           "Tensor? key_classes, float temperature, bool tf32) -> (Tensor, Tensor, Tensor)")
 SSLFAST_OP(nt_xent_backward,
            "nt_xent_backward(Tensor grad_lse, Tensor queries, Tensor? keys, Tensor excluded, Tensor lse, "
            "float temperature, bool keys_gradient, bool tf32) -> (Tensor, Tensor)")

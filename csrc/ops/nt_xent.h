@@ -16,9 +16,9 @@
 //                       temperature), -inf where no column is left
 //                    -> largest (N,): largest[i] = max over the same j of queries[i] . keys[j], NaN passed over, -inf
 //                       where no column is left; (0,) unless `largest` is asked for
-//   nt_xent_classes_forward, on the CPU alone, takes int32 classes of the queries (N,) and of the keys (M,), absent
-//   where
-//                       the keys are, and returns lse, largest, and
+//   nt_xent_classes_forward takes int32 classes of the queries (N,) and of the keys (M,), absent where the keys are,
+//   and
+//                       returns lse, largest, and
 //                    -> largest_other (N,): as largest, of the columns whose class is not that of the row
 //   nt_xent_backward -> gradient of sum(grad_lse * lse) by queries (N, d), and by keys (M, d); the second is (0, d)
 //                       without keys or without `keys_gradient`
@@ -52,9 +52,8 @@ struct NtXentForwardArgs {
   int64_t exclusions;
   double temperature;
   bool tf32;
-  // On the CPU alone; null: not wanted.
-  const int32_t* classes = nullptr;
-  const int32_t* key_classes = nullptr;  // those of the queries where these are the keys
+  const int32_t* classes = nullptr;      // null: largest_other is not wanted
+  const int32_t* key_classes = nullptr;  // null: the keys are the queries
   NtXentReal<T>* largest_other = nullptr;
 };
 

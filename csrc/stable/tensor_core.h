@@ -105,6 +105,18 @@ __device__ inline uint32_t shared_address(const void* shared) {
 }
 #endif
 
+// The lane of the calling thread in a block of one dimension, read anew: what is computed from it in rarely taken code
+// is not kept in registers meanwhile.
+__device__ inline int lane_anew() {
+#if defined(SSLFAST_SIMT)
+  return static_cast<int>(threadIdx.x) % 32;
+#else
+  int lane;
+  asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
+  return lane;
+#endif
+}
+
 template <class T>
 inline constexpr bool is_half_type = std::is_same<T, __half>::value || std::is_same<T, __nv_bfloat16>::value;
 

@@ -151,13 +151,16 @@ def negatives_logsumexp_and_largest(
 def _forward(
     queries: Tensor, keys: Tensor | None, excluded: Tensor, temperature: float, largest: bool
 ) -> tuple[Tensor, Tensor]:
+    queries, keys, excluded, tf32 = prepared(queries, keys, excluded)
+    return torch.ops.sslfast.nt_xent_forward(queries, keys, excluded, temperature, largest, tf32)
+
+
+def prepared(queries: Tensor, keys: Tensor | None, excluded: Tensor) -> tuple[Tensor, Tensor | None, Tensor, bool]:
+    """Queries, keys and excluded columns as the kernels take them, and whether products may be those of TF32."""
     check_reverse_mode("The log-sum-exp of negatives", queries, keys)
     dtype = _factor_dtype(queries)
-    queries, keys = queries.to(dtype), None if keys is None else keys.to(dtype)
-    keys = None if keys is None else keys.contiguous()
-    return torch.ops.sslfast.nt_xent_forward(
-        queries.contiguous(), keys, excluded.contiguous(), temperature, largest, _allows_tf32()
-    )
+    keys = None if keys is None else keys.to(dtype).contiguous()
+    return queries.to(dtype).contiguous(), keys, excluded.contiguous(), _allows_tf32()
 
 
 def _factor_dtype(queries: Tensor) -> torch.dtype:

@@ -74,7 +74,9 @@ def classes_samples():
         key_classes = None
         if keys is not None:
             key_classes = torch.randint(5, (len(keys),), generator=generator, dtype=torch.int32)
-        out.append(Sample(sample.name, (queries, keys, excluded, classes, key_classes, temperature)))
+        out.append(
+            Sample(sample.name, (queries, keys, excluded, classes, key_classes, temperature, False), sample.small)
+        )
     return out
 
 
@@ -91,7 +93,7 @@ def forward_reference(queries, keys, excluded, temperature, largest, tf32):
     return lse, similarity if largest else similarity[:0]
 
 
-def classes_reference(queries, keys, excluded, classes, key_classes, temperature):
+def classes_reference(queries, keys, excluded, classes, key_classes, temperature, tf32):
     keys = None if keys is None else keys.double()
     return logsumexp_and_largest_by_class(queries.double(), keys, excluded, classes, key_classes, temperature)
 
@@ -109,4 +111,4 @@ def backward_reference(grad_lse, queries, keys, excluded, lse, temperature, keys
 
 FORWARD = Contract("nt_xent_forward", forward_reference, forward_samples, atol=2e-5, device_atol=2e-5)
 BACKWARD = Contract("nt_xent_backward", backward_reference, backward_samples, atol=1e-4, device_atol=1e-4)
-CLASSES = Contract("nt_xent_classes_forward", classes_reference, classes_samples, atol=2e-5)
+CLASSES = Contract("nt_xent_classes_forward", classes_reference, classes_samples, atol=2e-5, device_atol=2e-5)

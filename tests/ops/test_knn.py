@@ -103,6 +103,14 @@ def test_same_bits_with_any_number_of_threads(k):
     assert all(all(map(torch.equal, result, results[0])) for result in results[1:])
 
 
+@pytest.mark.parametrize("count", [1, 2, 5, 7, 20, 31])
+def test_same_bits_among_any_number_of_queries(count):
+    """A few queries are multiplied in tiles of another shape; every sum keeps its order."""
+    queries, keys = rows(130, 150, dtype=torch.float32), rows(700, 150, seed=1, dtype=torch.float32)
+    alone = knn(queries[:count], keys, 9)
+    assert all(torch.equal(few, many[:count]) for few, many in zip(alone, knn(queries, keys, 9), strict=True))
+
+
 def reference_of_repeated(queries, keys, k):
     """`knn` of 3000 keys that are repeated twice: each neighbour stands three times, at its three positions."""
     similarities, positions = knn(queries, keys[:3000], k)

@@ -99,7 +99,7 @@ def load() -> ctypes.CDLL:
     runtime = ctypes.CDLL(str(folder / "libsimt.so"), mode=ctypes.RTLD_GLOBAL)
     runtime.simt_set_seed.argtypes = [ctypes.c_uint64]
     runtime.simt_guard.argtypes = [ctypes.c_bool]
-    runtime.simt_hopper.argtypes = [ctypes.c_bool]
+    runtime.simt_hopper.argtypes = [ctypes.c_int]
     runtime.simt_shared_limit.argtypes = [ctypes.c_int]
     runtime.simt_warpgroup_products.restype = ctypes.c_uint64
     for name in ("kernels", "examples"):
@@ -120,14 +120,14 @@ def guarded(seed: int = 0) -> Iterator[None]:
 
 
 @contextmanager
-def hopper() -> Iterator[None]:
-    """Inside, the bench is an sm_90 chip, whose kernels may use what csrc/stable/hopper.h offers."""
+def hopper(multiprocessors: int = 4) -> Iterator[None]:
+    """Inside, the bench is an sm_90 chip of so many multiprocessors, whose kernels may use what csrc/stable/hopper.h offers."""
     runtime = load()
-    runtime.simt_hopper(True)
+    runtime.simt_hopper(multiprocessors)
     try:
         yield
     finally:
-        runtime.simt_hopper(False)
+        runtime.simt_hopper(0)
 
 
 @contextmanager

@@ -210,6 +210,9 @@ MUTANTS = [
     without_barrier("nt_xent", "    __syncthreads();\n    const int valid"),
     Mutant("nt_xent", "missing tail guard", "inside && row_begin + i < rows.count", "inside"),
     Mutant("nt_xent", "missing tail guard", "inside && column_begin + i < columns.count", "inside"),
+    Mutant(
+        "nt_xent", "missing tail guard", "args.classes != nullptr && row < args.rows ?", "args.classes != nullptr ?"
+    ),
     Mutant("nt_xent", "missing tail guard", "if (x == 0 && row < args.rows) {", "if (x == 0) {"),
     Mutant("nt_xent", "missing tail guard", "if (row >= rows.count || position >= depth)", "if (position >= depth)"),
     Mutant("nt_xent_forward", "wrong index", "+ k + lane / 8 % 2 * 8);", "+ k + lane / 16 * 8);"),
@@ -219,6 +222,15 @@ MUTANTS = [
         "nt_xent_forward", "wrong index", "const int pair = warp % 2 * (part / 2)", "const int pair = warp / 2 * part"
     ),
     Mutant("nt_xent_forward", "wrong index", "parts.sum[first + row] =", "parts.sum[first + row + 1] ="),
+    *(
+        Mutant("nt_xent_forward", kind, before, after, op="nt_xent_classes_forward")
+        for kind, before, after in (
+            ("wrong index", "if (other != own[m][h])", "if (other == own[m][h])"),
+            ("wrong index", "parts.largest_other[first + row] =", "parts.largest_other[first + row + 1] ="),
+            ("missing tail guard", "row < rows ? classes.rows[row] : 0;", "classes.rows[row];"),
+            ("missing tail guard", "column < columns ? classes.columns[column] : 0;", "classes.columns[column];"),
+        )
+    ),
     Mutant("nt_xent_forward", "missing wait", "copy_async_wait<0>();", "copy_async_wait<1>();"),
     without_barrier("nt_xent_forward", "__syncthreads();  // this stage has arrived"),
     without_barrier("nt_xent_forward", "__syncthreads();  // the sums of the lower warps"),
@@ -255,16 +267,42 @@ MUTANTS = [
         Mutant(f"nt_xent_{kernel}", kind, before, after, hopper=True)
         for kernel, kind, before, after in (
             ("forward", "wrong index", "k % chunk_width / 8 ^ in_tile % 8;", "k % chunk_width / 8;"),
-            ("forward", "wrong index", "group % 2 * (chunk_bytes / 2), atom_bytes", "0, atom_bytes"),
+            ("forward", "wrong index", "group % 2 * (chunk_bytes / 2),", "0,"),
             ("forward", "wrong index", "Slot{0, parity ^ 1}", "Slot{0, parity}"),
             ("forward", "missing fence", "      fence_async_proxy();\n", ""),
             ("forward", "missing barrier", "    __syncthreads();\n  }\n\n  // The warp's", "  }\n\n  // The warp's"),
             ("forward", "missing wait", "  mbarrier_wait(ring.rows, 0);\n", ""),
             ("forward", "missing wait", "mbarrier_wait(ring.full[slot.stage], slot.parity);\n", ""),
             ("forward", "missing wait", "mbarrier_wait(ring.empty[slot.stage], slot.parity ^ 1);\n", ""),
-            ("forward", "missing wait", "wgmma_wait<1>();\n      ring.release(previous);", "ring.release(previous);"),
+            ("forward", "missing wait", "wgmma_wait<1>();\n    ring.release(previous);\n    previous", "ring.release(previous);\n    previous"),
             ("forward", "missing tail guard", "row < count && k < depth ? static", "k < depth ? static"),
-            ("forward", "missing tail guard", "if (partial[p]) mask(", "if (false) mask("),
+            ("forward", "missing tail guard", "if (keep[m] == 0xffffffffu) continue;", "continue;"),
+            ("forward", "wrong index", "first == 0 ? tiles_before(own + 1) - begin : 0;", "0;"),
+            ("forward", "wrong index", "2 * last == task.sectors ?", "false ?"),
+            ("forward", "wrong index", "ahead > 0 ? ahead : ahead + task.sectors;", "1;"),
+            ("forward", "wrong index", "[64 * p + 2 * lane]", "[64 * p + lane / 2 * 4]"),
+            ("forward", "missing tail guard", "turn > 0 ? *target", "turn >= 0 ? *target"),
+            ("forward", "missing wait", "        mbarrier_wait(ring.rows_empty, turn % 2 ^ 1);\n", ""),
+            ("forward", "missing wait", "    mbarrier_wait(ring.tiles.rows, turn % 2);\n", ""),
+            ("forward", "missing wait", "      mbarrier_wait(ring.sums_full[slot.stage], slot.parity);\n", ""),
+            (
+                "forward",
+                "missing wait",
+                "      if (mirrored) mbarrier_wait(ring.sums_empty",
+                "      if (false) mbarrier_wait(ring.sums_empty",
+            ),
+            (
+                "forward",
+                "missing barrier",
+                "      __syncwarp();\n      if (lane == 0) mbarrier_arrive(ring.sums_full",
+                "      if (lane == 0) mbarrier_arrive(ring.sums_full",
+            ),
+            (
+                "forward",
+                "missing barrier",
+                "      __syncwarp();\n      if (lane == 0) mbarrier_arrive(ring.sums_empty",
+                "      if (lane == 0) mbarrier_arrive(ring.sums_empty",
+            ),
             ("backward", "wrong index", "(4 * p + slab) * 2 * atom_bytes", "slab * 2 * atom_bytes"),
             ("backward", "wrong index", "s * Shape::sum_parts * Shape::column", "0 * Shape::column"),
             ("backward", "missing wait", "    wgmma_wait<1>(value);\n", ""),
@@ -313,7 +351,7 @@ def test_of(mutant: Mutant) -> tuple[str, str] | None:
         "-q",
         str(bench.HERE / ("test_nt_xent_hopper.py" if mutant.hopper else "test_kernels.py")),
         "-k",
-        f"test_sample and {mutant.kernel} or test_against"
+        f"test_sample and {mutant.kernel} or test_against or test_mirrored"
         if mutant.hopper
         else f"test_kernel and {mutant.op or mutant.kernel}",
     ]

@@ -6,6 +6,8 @@ import torch
 from simt import bench
 from simt.test_nt_xent import dense, embeddings, errors, ours, pairs
 
+from sslfast.ops.reference.nt_xent import negatives_logsumexp
+
 pytestmark = pytest.mark.simt
 
 CASES = {
@@ -43,7 +45,7 @@ def test_sample(case):
 
 def test_no_sample_is_float64():
     dtypes = {value.dtype for _, sample in CASES.values() for value in sample.args if isinstance(value, torch.Tensor)}
-    assert dtypes <= {torch.float32, torch.float16, torch.bfloat16, torch.int64}
+    assert dtypes <= {torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32}
 
 
 # Rows of one, two and more warp groups; columns that go round the ring; depths of every compiled width and above.
@@ -96,6 +98,40 @@ def test_what_they_take(dtype, depth, tf32, taken, hopper):
     assert used == taken
     _, used = uses_warpgroups("nt_xent_backward", torch.ones(8), queries, None, excluded, lse, 0.1, False, tf32)
     assert used == taken
+
+
+# Odd and even circles of three to five sectors; sectors of two turns of a block, the last of which has one; shares of a half circle;
+# four warp groups, and two for deep rows.
+@pytest.mark.parametrize(
+    ("rows", "depth", "multiprocessors"),
+    [
+        (600, 20, 4),
+        (1000, 8, 4),
+        (1100, 8, 4),
+        (300, 260, 4),
+        (500, 260, 4),
+        (600, 260, 4),
+        (300, 260, 8),
+        (600, 260, 8),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_mirrored(rows, depth, multiprocessors, dtype):
+    """A pair is computed once, and counts for both; the bits depend on nothing that may vary."""
+    runtime = bench.load()
+    queries, excluded = embeddings(rows, depth).to(dtype), pairs(rows)
+    results, products = [], []
+    with bench.hopper(multiprocessors):
+        for keys, seed in [(queries, 0)] + [(None, seed) for seed in bench.SEEDS]:
+            before = runtime.simt_warpgroup_products()
+            results.append(bench.call("nt_xent_forward", queries, keys, excluded, 0.1, False, True, seed=seed)[0])
+            products.append(runtime.simt_warpgroup_products() - before)
+    assert all(mirrored < 0.9 * products[0] for mirrored in products[1:])
+    assert all(torch.equal(result, results[1]) for result in results[2:])
+    rounded = queries.half() if dtype == torch.float32 else queries
+    exact = negatives_logsumexp(rounded.double(), None, excluded, 0.1)
+    for result in results:
+        torch.testing.assert_close(result.double(), exact, rtol=0, atol=2e-6)
 
 
 def test_every_column_excluded(hopper):

@@ -70,6 +70,7 @@ CLAIMS: dict[str, Claim] = {
     "nt_xent_band_kernel": Claim(hot=True, tensor_cores=True),
     "nt_xent_product_kernel": Claim(hot=True, tensor_cores=True),
     "nt_xent_hopper_forward_kernel": Claim(hot=True, tensor_cores=True, architecture="sm_90a"),
+    "nt_xent_hopper_mirrored_kernel": Claim(hot=True, tensor_cores=True, architecture="sm_90a"),
     "nt_xent_hopper_backward_kernel": Claim(hot=True, tensor_cores=True, architecture="sm_90a"),
     "nt_xent_hopper_band_kernel": Claim(hot=True, tensor_cores=True, architecture="sm_90a"),
     "nt_xent_hopper_product_kernel": Claim(hot=True, tensor_cores=True, architecture="sm_90a"),

@@ -1,6 +1,7 @@
 // knn on the CPU. A tile of similarities has a key a row and a query a column, so that a row is compared as a whole
 // with what the queries ask for: the least similarity of their k best so far. Next to nothing passes. What does joins
-// the candidates of its query, which are cut to the k best whenever they have no more room.
+// the candidates of its query, which are cut to the k best whenever they have no more room. A few queries would leave
+// most of such a tile empty: theirs has a query a row and a key a column.
 //
 // The k best do not depend on what they were chosen among step by step, so that queries and keys may be divided among
 // any number of threads.
@@ -15,6 +16,7 @@
 
 #include "csrc/ops/cpu/convert.h"
 #include "csrc/ops/cpu/knn_candidates.h"
+#include "csrc/ops/cpu/knn_transpose.h"
 #include "csrc/ops/cpu/matrix_tile.h"
 #include "csrc/stable/isa.h"
 #include "csrc/stable/parallel.h"
@@ -87,6 +89,19 @@ class Search {
 
   Candidates<OrderOf<R>> candidates(int64_t query) const {
     return {orders_.data() + query * capacity_, positions_.data() + query * capacity_, counts_.data()[query]};
+  }
+
+  // One query's similarities to the keys from `position` on, of which `valid` count.
+  void offer_keys(int64_t query, const R* row, int64_t valid, int32_t position) {
+    R threshold[tile_columns<R>];
+    std::fill_n(threshold, tile_columns<R>, thresholds_.data()[query]);
+    uint64_t passed = above(row, threshold);
+    if (valid < tile_columns<R>) passed &= (uint64_t{1} << valid) - 1;
+    for (; passed != 0; passed &= passed - 1) {
+      const int c = __builtin_ctzll(passed);
+      // The threshold may have risen meanwhile.
+      if (!(row[c] <= thresholds_.data()[query])) add(query, row[c], position + c);
+    }
   }
 
   // One key's similarities to the queries from `first` on.
@@ -185,6 +200,60 @@ void search(const KnnArgs& args, Range queries, Range keys, Search<R>& found) {
   }
 }
 
+// Are the queries so few that a tile of `search` would stay more than half empty?
+template <class R>
+bool are_few(int64_t queries) {
+  constexpr int64_t width = tile_columns<R>;
+  return queries <= smaller(tile_rows, width) || round_up(queries, tile_rows) <= width / 2;
+}
+
+// The same for all queries, where they are few: tiles have queries as rows and keys as columns. The sums of a pair are
+// those of `search`, bit by bit.
+template <class T, class R>
+void search_few(const KnnArgs& args, Range keys, Search<R>& found) {
+  constexpr int64_t width = tile_columns<R>;
+  constexpr int64_t step = panel_bytes / (width * static_cast<int64_t>(sizeof(R)));
+  const int64_t depth = args.depth;
+  const T* const key_rows = static_cast<const T*>(args.keys);
+  const R* const bias = static_cast<const R*>(args.bias);
+  const int64_t groups = quotient(args.rows, tile_rows);
+  const Scratch<R> query_rows(args.rows * depth);
+  for (int64_t i = 0; i < args.rows * depth; ++i) {
+    query_rows.data()[i] = widen(static_cast<const T*>(args.queries)[i]);
+  }
+  const Scratch<R> panel(width * step);
+  const Scratch<R> widened(std::is_same_v<T, R> ? 0 : width * step);
+  const Scratch<R> sums(groups * tile_rows * width);
+  auto* const tiles = reinterpret_cast<R(*)[tile_rows][width]>(sums.data());
+  for (int64_t first = keys.begin; first < keys.end; first += width) {
+    const int64_t count = smaller(width, keys.end - first);
+    for (int64_t k = 0; k < depth; k += step) {
+      const int64_t length = smaller(step, depth - k);
+      if constexpr (std::is_same_v<T, R>) {
+        transpose(key_rows + first * depth + k, depth, count, length, panel.data());
+      } else {
+        for (int64_t c = 0; c < count; ++c) {
+          const T* const row = key_rows + (first + c) * depth + k;
+          for (int64_t i = 0; i < length; ++i) widened.data()[c * step + i] = widen(row[i]);
+        }
+        transpose(widened.data(), step, count, length, panel.data());
+      }
+      for (int64_t group = 0; group < groups; ++group) {
+        const R* left[tile_rows];
+        for (int r = 0; r < tile_rows; ++r) {
+          left[r] = query_rows.data() + smaller(group * tile_rows + r, args.rows - 1) * depth + k;
+        }
+        multiply_tile<R>(left, 1, panel.data(), width, length, tiles[group], k > 0);
+      }
+    }
+    for (int64_t query = 0; query < args.rows; ++query) {
+      R* const row = tiles[query / tile_rows][query % tile_rows];
+      for (int64_t c = 0; c < count && bias != nullptr; ++c) row[c] += bias[first + c];
+      found.offer_keys(query, row, count, static_cast<int32_t>(first));
+    }
+  }
+}
+
 // Tasks: groups of queries, times parts of the keys where there are fewer groups than threads.
 struct Plan {
   int64_t groups;
@@ -229,7 +298,7 @@ void knn(const KnnArgs& args) {
       const Range queries{panel_range.begin * width, smaller(panel_range.end * width, args.rows)};
       const Range keys = part(task % plan.parts, plan.parts, args.columns);
       Search<R> found(queries.end - queries.begin, args.k, plan.capacity);
-      search<T, R>(args, queries, keys, found);
+      are_few<R>(args.rows) ? search_few<T, R>(args, keys, found) : search<T, R>(args, queries, keys, found);
       for (int64_t query = queries.begin; query < queries.end; ++query) {
         Candidates<Order> best = found.candidates(query - queries.begin);
         if (best.count > args.k) best.cut(args.k);

@@ -19,23 +19,11 @@ struct Task {
   Pairs<T> pairs;
   Exclusions excluded;
   Parts parts;
+  Classes classes;
   bool symmetric;
   float factor;  // logit in base 2 = similarity as computed * factor
   float shift;
 };
-
-// Halves the columns that a lane holds: it sends one half to the lane whose g differs in one bit, and adds what it gets
-// to the other.
-template <int half>
-__device__ void exchange(float (&held)[2 * part_n]) {
-  constexpr int distance = 2 * half;
-  const bool upper = threadIdx.x & distance;
-#pragma unroll
-  for (int i = 0; i < half; ++i) {
-    const float got = __shfl_xor_sync(0xffffffffu, upper ? held[i] : held[i + half], distance);
-    held[i] = (upper ? held[i + half] : held[i]) + got;
-  }
-}
 
 // Sums over the 64 rows of a warp's part: lane (g, t) gets those of columns 8 g' + 2 t + j, where g' is g with its bits
 // in the order 4, 2, 1 of the exchanges below.
@@ -51,17 +39,17 @@ __device__ void column_sums(const PartValues& value, float (&sum)[2]) {
       held[2 * n + j] = total;
     }
   }
-  exchange<8>(held);
-  exchange<4>(held);
-  exchange<2>(held);
+  exchange<8, 16>(held);
+  exchange<4, 8>(held);
+  exchange<2, 4>(held);
   sum[0] = held[0];
   sum[1] = held[1];
 }
 
 // Merges the totals of the lanes and of the two warps that share rows, and writes them.
-template <bool running>
-__device__ void write_rows(RowTotals<running, part_m>& totals, const Parts& parts, int64_t first) {
-  __shared__ float others[3][tile];
+template <bool running, bool by_class>
+__device__ void write_rows(RowTotals<running, by_class, part_m>& totals, const Parts& parts, int64_t first) {
+  __shared__ float others[by_class ? 4 : 3][tile];
   const int lane = threadIdx.x % 32;
   const int warp = threadIdx.x / 32;
   merge_lanes(totals);
@@ -73,16 +61,19 @@ __device__ void write_rows(RowTotals<running, part_m>& totals, const Parts& part
         for (int h = 0; h < 2; ++h) {
           const int row = warp / 2 * part + 16 * m + 8 * h + lane / 4;
           float& maximum = totals.maximum[running ? m : 0][h];
+          const float other = totals.largest_other[by_class ? m : 0][h];
           if (turn == 1) {
             others[0][row] = totals.sum[m][h];
             others[1][row] = maximum;
             others[2][row] = totals.largest[m][h];
+            if (by_class) others[by_class ? 3 : 0][row] = other;
             continue;
           }
           merge<running>(totals.sum[m][h], maximum, others[0][row], others[1][row]);
           parts.sum[first + row] = totals.sum[m][h];
           if (running) parts.maximum[first + row] = maximum;
           if (parts.largest != nullptr) parts.largest[first + row] = fmaxf(totals.largest[m][h], others[2][row]);
+          if (by_class) parts.largest_other[first + row] = fmaxf(other, others[by_class ? 3 : 0][row]);
         }
       }
     }
@@ -107,13 +98,12 @@ __device__ void write_columns(const PartValues& value, float* sums, bool first) 
   target = make_float2(before.x + (sum[0] + others[pair].x), before.y + (sum[1] + others[pair].y));
 }
 
-template <class T, bool running>
+template <class T, bool running, bool by_class>
 __global__ void __launch_bounds__(block_threads, 2) nt_xent_forward_tensor_kernel(Task<T> task) {
   SSLFAST_DYNAMIC_SHARED(WalkBuffers<T>, buffers);
   const Walk<T> walk(task.pairs);
   if (task.symmetric && walk.first_column < walk.first_row) return;
-  const bool mirrored = task.symmetric && walk.first_column > walk.first_row;
-  RowTotals<running, part_m> totals;
+  RowTotals<running, by_class, part_m> totals;
   walk.each(*buffers, [&](const Position& at, PartValues& value) {
     const int row_tile = walk.first_row + at.row;
     const int column_tile = walk.first_column + at.column;
@@ -121,29 +111,25 @@ __global__ void __launch_bounds__(block_threads, 2) nt_xent_forward_tensor_kerne
     const int column = part_column(column_tile);
     const int rows = task.pairs.rows.count;
     const int columns = task.pairs.columns.count;
-    if (is_partial<part_m, part_n>(task.excluded, row, rows, column, columns)) {
-      mask(task.excluded, row, rows, column, columns, value);
-    }
+    uint32_t keep[part_m];
+    similarities_that_count<part_m, part_n>(task.excluded, row, rows, column, columns, keep);
+    mask(keep, value);
     if (at.column == 0) totals.clear();
-    add_tile<running>(value, task.factor, task.shift, task.parts.largest != nullptr, totals);
-    if (mirrored) {
-      float* const sums = task.parts.sum + walk.row_group() * task.parts.stride;
-      write_columns(value, sums + static_cast<int64_t>(column_tile) * tile, at.row == 0);
+    if constexpr (by_class) {
+      raise_largest_other(value, task.classes, row, rows, column, columns, totals.largest_other);
+    }
+    add_tile(value, task.factor, task.shift, task.parts.largest != nullptr, totals);
+    if constexpr (!running && !by_class) {
+      if (task.symmetric && walk.first_column > walk.first_row) {
+        float* const sums = task.parts.sum + walk.row_group() * task.parts.stride;
+        write_columns(value, sums + static_cast<int64_t>(column_tile) * tile, at.row == 0);
+      }
     }
     if (at.column == walk.columns - 1) {
       const int64_t first = walk.column_group() * task.parts.stride + static_cast<int64_t>(row_tile) * tile;
-      write_rows<running>(totals, task.parts, first);
+      write_rows(totals, task.parts, first);
     }
   });
-}
-
-template <class T, bool running>
-void launch_forward(const Task<T>& task, float scale, float* lse, float* largest, CudaContext& context) {
-  launch(nt_xent_forward_tensor_kernel<T, running>, task.pairs.row_groups * task.pairs.column_groups, block_threads,
-         sizeof(WalkBuffers<T>), context, task);
-  const int rows = task.pairs.rows.count;
-  launch(nt_xent_merge_kernel<running>, blocks(rows, 256), 256, 0, context, task.parts, task.pairs.column_groups, rows,
-         task.shift, scale, lse, largest);
 }
 
 template <class In>
@@ -163,18 +149,22 @@ void forward(const NtXentForwardArgs<In>& args, CudaContext& context) {
   task.excluded = exclusions(args.excluded, args.rows, args.exclusions, args.columns, context);
   // Maxima of columns are not kept.
   task.symmetric = args.keys == nullptr && constant && args.largest == nullptr;
-  const float scale = 1 / (Device<In>::scale * Device<In>::scale);
-  task.factor = static_cast<float>(log2_e / args.temperature) * scale;
+  task.factor = static_cast<float>(log2_e / args.temperature) / (Device<In>::scale * Device<In>::scale);
   task.shift = constant ? static_cast<float>(log2_e / args.temperature) : 0.0f;
-  task.parts.stride = queries.padded;
-  const int64_t totals = task.pairs.column_groups * task.parts.stride;
-  task.parts.sum = scratch<float>(context, totals);
-  task.parts.maximum = constant ? nullptr : scratch<float>(context, totals);
-  task.parts.largest = args.largest == nullptr ? nullptr : scratch<float>(context, totals);
+  task.parts = parts_of(args, !constant, task.pairs.column_groups, queries.padded, context);
+  task.classes = classes_of(args);
+  const auto begin = [&](auto kernel) {
+    launch(kernel, task.pairs.row_groups * task.pairs.column_groups, block_threads, sizeof(WalkBuffers<T>), context,
+           task);
+  };
   if (constant) {
-    launch_forward<T, false>(task, scale, args.lse, args.largest, context);
+    args.classes == nullptr ? begin(nt_xent_forward_tensor_kernel<T, false, false>)
+                            : begin(nt_xent_forward_tensor_kernel<T, false, true>);
+    merge_parts<false>(args, task.parts, task.pairs.column_groups, task.shift, context);
   } else {
-    launch_forward<T, true>(task, scale, args.lse, args.largest, context);
+    args.classes == nullptr ? begin(nt_xent_forward_tensor_kernel<T, true, false>)
+                            : begin(nt_xent_forward_tensor_kernel<T, true, true>);
+    merge_parts<true>(args, task.parts, task.pairs.column_groups, task.shift, context);
   }
 }
 

@@ -104,45 +104,66 @@ struct Slot {
   __device__ Slot next() const { return stage + 1 < stages ? Slot{stage + 1, parity} : Slot{0, parity ^ 1}; }
 };
 
-// The one thread that copies: the block's own rows, then the tiles of 128 columns from `first` to `last`, chunk by
-// chunk.
+// Copies a tile of 128 columns, chunk by chunk.
+template <class T, int stages>
+__device__ void feed_tile(const Tiles<T>& columns, int column, unsigned char* stage_memory, Ring<stages>& ring,
+                          Slot<stages>& slot) {
+  for (int chunk = 0; chunk < columns.chunks; ++chunk) {
+    mbarrier_wait(ring.empty[slot.stage], slot.parity ^ 1);
+    mbarrier_arrive_expecting(ring.full[slot.stage], chunk_bytes);
+    copy_bulk(stage_memory + slot.stage * chunk_bytes, columns.chunk(column, chunk), chunk_bytes,
+              ring.full[slot.stage]);
+    slot = slot.next();
+  }
+}
+
+// Copies the block's own rows.
+template <class T, int stages>
+__device__ void feed_rows(const Tiles<T>& rows, int row_begin, int tiles, unsigned char* memory, Ring<stages>& ring) {
+  const int bytes = tiles * rows.chunks * chunk_bytes;
+  mbarrier_arrive_expecting(ring.rows, bytes);
+  copy_bulk(memory, rows.chunk(row_begin, 0), bytes, ring.rows);
+}
+
+// The one thread that copies: the block's own rows, then the tiles of 128 columns from `first` to `last`.
 template <class T, int stages>
 __device__ void feed_chunks(const Tiles<T>& rows, int row_begin, int own_tiles, const Tiles<T>& columns, int first,
                             int last, unsigned char* own_memory, unsigned char* stage_memory, Ring<stages>& ring) {
-  const int own_bytes = own_tiles * rows.chunks * chunk_bytes;
-  mbarrier_arrive_expecting(ring.rows, own_bytes);
-  copy_bulk(own_memory, rows.chunk(row_begin, 0), own_bytes, ring.rows);
+  feed_rows(rows, row_begin, own_tiles, own_memory, ring);
   Slot<stages> slot;
-  for (int tile = first; tile < last; ++tile) {
-    for (int chunk = 0; chunk < columns.chunks; ++chunk) {
-      mbarrier_wait(ring.empty[slot.stage], slot.parity ^ 1);
-      mbarrier_arrive_expecting(ring.full[slot.stage], chunk_bytes);
-      copy_bulk(stage_memory + slot.stage * chunk_bytes, columns.chunk(tile * tile_rows, chunk), chunk_bytes,
-                ring.full[slot.stage]);
-      slot = slot.next();
-    }
-  }
+  for (int tile = first; tile < last; ++tile) feed_tile(columns, tile * tile_rows, stage_memory, ring, slot);
+}
+
+// The 64 rows of a warp group, in tiles of 128.
+__device__ inline uint64_t own_rows(const unsigned char* rows, int chunks) {
+  const int group = threadIdx.x / warpgroup;
+  return matrix_descriptor(shared_address(rows) + group / 2 * chunks * chunk_bytes + group % 2 * (chunk_bytes / 2),
+                           atom_bytes, 0);
 }
 
 // Similarities of a warp group's rows and the next tile of columns.
 template <class T, int stages>
 __device__ void multiply_chunks(uint64_t own, uint64_t staged, int chunks, Ring<stages>& ring, Slot<stages>& slot,
                                 WarpgroupSums<2>& value) {
-  wgmma_fence(value);
-  int previous = 0;
-  for (int chunk = 0; chunk < chunks; ++chunk) {
+  const auto begin_chunk = [&](int chunk, auto adds) {
     mbarrier_wait(ring.full[slot.stage], slot.parity);
     wgmma_fence();
 #pragma unroll
     for (int k = 0; k < chunk_row_bytes; k += 32) {
       wgmma<T>(value, advanced(own, chunk * chunk_bytes + k), advanced(staged, slot.stage * chunk_bytes + k),
-               chunk > 0 || k > 0);
+               adds.value || k > 0);
     }
     wgmma_commit();
-    if (chunk > 0) {
-      wgmma_wait<1>();
-      ring.release(previous);
-    }
+  };
+  wgmma_fence(value);
+  // Known not to add, so that the registers of the sums are free until then.
+  begin_chunk(0, std::false_type{});
+  int previous = slot.stage;
+  slot = slot.next();
+  for (int chunk = 1; chunk < chunks; ++chunk) {
+    begin_chunk(chunk, std::true_type{});
+    wgmma_wait<1>();
+    ring.release(previous);
     previous = slot.stage;
     slot = slot.next();
   }
@@ -196,22 +217,22 @@ Tiles<typename Device<In>::Operand> tiles(const In* numbers, int64_t count, int6
 }
 
 // Into how many shares the columns are split, so that the last round of blocks is not nearly empty. A block costs as
-// much as two tiles more than its own.
+// much as two tiles more than its own; `tile_cost` of them are one of `column_tiles`.
 struct Shares {
   int count;
   int tiles;  // of a share
+  int64_t cost;
 };
-inline Shares shares_of(int row_tiles, int column_tiles, int places) {
+inline Shares shares_of(int row_tiles, int column_tiles, int places, int64_t tile_cost = 1) {
   constexpr int64_t block_cost = 2;
   const int most = std::max(1, std::min({16, column_tiles, 4 * places / row_tiles}));
-  Shares best{1, column_tiles};
-  int64_t least = 0;
+  Shares best{};
   for (int count = 1; count <= most; ++count) {
     const int tiles = (column_tiles + count - 1) / count;
     const int real = (column_tiles + tiles - 1) / tiles;
     const int64_t rounds = (static_cast<int64_t>(row_tiles) * real + places - 1) / places;
-    const int64_t cost = rounds * (tiles + block_cost);
-    if (count == 1 || cost < least) best = {real, tiles}, least = cost;
+    const int64_t cost = rounds * (tiles * tile_cost + block_cost);
+    if (count == 1 || cost < best.cost) best = {real, tiles, cost};
   }
   return best;
 }

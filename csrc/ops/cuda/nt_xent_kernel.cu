@@ -94,8 +94,15 @@ __global__ void __launch_bounds__(block_threads)
 #pragma unroll
   for (int a = 0; a < owned; ++a) sums[a] = {constant_shift ? scale : nt_xent_no_maximum<T>(), T(0)};
   T largest[owned];
+  T largest_other[owned];
+  int32_t classes[owned];
+  const int32_t* const key_classes = args.keys == nullptr ? args.classes : args.key_classes;
 #pragma unroll
-  for (int a = 0; a < owned; ++a) largest[a] = -static_cast<T>(INFINITY);
+  for (int a = 0; a < owned; ++a) {
+    const int64_t row = row_begin + y + square * a;
+    largest[a] = largest_other[a] = -static_cast<T>(INFINITY);
+    classes[a] = args.classes != nullptr && row < args.rows ? args.classes[row] : 0;
+  }
   for (int64_t column_begin = 0; column_begin < args.columns; column_begin += tile) {
     T value[owned][owned];
     similarities(queries, row_begin, keys, column_begin, args.depth, stage, value);
@@ -108,6 +115,9 @@ __global__ void __launch_bounds__(block_threads)
         const int64_t column = column_begin + x + square * b;
         if (column >= args.columns || is_excluded(args.excluded, args.exclusions, row, column)) continue;
         if (value[a][b] > largest[a]) largest[a] = value[a][b];
+        if (args.classes != nullptr && key_classes[column] != classes[a] && value[a][b] > largest_other[a]) {
+          largest_other[a] = value[a][b];
+        }
         const T logit = value[a][b] * scale;
         if (!constant_shift && logit > sums[a].maximum) {
           sums[a].sum *= nt_xent_exp(sums[a].maximum - logit);
@@ -126,11 +136,14 @@ __global__ void __launch_bounds__(block_threads)
       sums[a] = nt_xent_merge(sums[a], other);
       const T other_largest = __shfl_xor_sync(0xffffffffu, largest[a], distance);
       if (other_largest > largest[a]) largest[a] = other_largest;
+      const T other_of_other = __shfl_xor_sync(0xffffffffu, largest_other[a], distance);
+      if (other_of_other > largest_other[a]) largest_other[a] = other_of_other;
     }
     const int64_t row = row_begin + y + square * a;
     if (x == 0 && row < args.rows) {
       args.lse[row] = nt_xent_value(sums[a]);
       if (args.largest != nullptr) args.largest[row] = largest[a];
+      if (args.largest_other != nullptr) args.largest_other[row] = largest_other[a];
     }
   }
 }

@@ -100,8 +100,9 @@ template <int m_tiles, int n_tiles>
 __device__ void pairs_that_count(const Exclusions& excluded, bool by_row, int row_begin, int rows, int column_begin,
                                  int columns, uint32_t (&keep)[m_tiles]) {
   static_assert(n_tiles <= 8, "32 pairs a thread and 16 rows");
-  const int g = threadIdx.x % 32 / 4;
-  const int t = threadIdx.x % 4;
+  const int lane = lane_anew();
+  const int g = lane / 4;
+  const int t = lane % 4;
   uint32_t inside = 0;
 #pragma unroll 1  // short code: few parts come here
   for (int n = 0; n < n_tiles; ++n) {

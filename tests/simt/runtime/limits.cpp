@@ -8,7 +8,7 @@
 namespace simt {
 namespace {
 
-bool hopper = false;
+int hopper_multiprocessors = 0;  // 0: an sm_80 chip, of one
 int most_shared = 0;
 std::map<const void*, int> granted;
 
@@ -16,8 +16,8 @@ constexpr int shared_unasked = 48 * 1024;
 
 }  // namespace
 
-extern "C" SIMT_EXPORT void simt_hopper(bool on) {
-  hopper = on;
+extern "C" SIMT_EXPORT void simt_hopper(int multiprocessors) {
+  hopper_multiprocessors = multiprocessors;
   granted.clear();
 }
 
@@ -27,10 +27,12 @@ extern "C" SIMT_EXPORT void simt_shared_limit(int bytes) {
   granted.clear();
 }
 
-bool is_hopper() { return hopper; }
+bool is_hopper() { return hopper_multiprocessors > 0; }
+
+int multiprocessors() { return is_hopper() ? hopper_multiprocessors : 1; }
 
 // Of an sm_90 chip; the least that later ones than sm_80 grant.
-int shared_limit() { return most_shared > 0 ? most_shared : (hopper ? 227 : 99) * 1024; }
+int shared_limit() { return most_shared > 0 ? most_shared : (is_hopper() ? 227 : 99) * 1024; }
 
 int granted_shared(const void* kernel) {
   const auto found = granted.find(kernel);

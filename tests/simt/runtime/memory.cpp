@@ -118,10 +118,11 @@ bool sees(int other, Time time) {
 
 bool sees_readers(const Cell& cell) {
   if (cell.read < running.last_barrier) return true;
-  if (cell.reader_warp != current->warp()) return false;
+  if (cell.reader_warp == any_warp) return false;
   for (int lane = 0; lane < warp_lanes; ++lane) {
-    if (!(cell.reader_lanes >> lane & 1) || lane == current->lane()) continue;
-    if (current->seen[current->warp() * warp_lanes + lane] <= cell.read) return false;
+    const int reader = cell.reader_warp * warp_lanes + lane;
+    if (!(cell.reader_lanes >> lane & 1) || reader == current->linear) continue;
+    if (current->seen[reader] <= cell.read) return false;
   }
   return true;
 }

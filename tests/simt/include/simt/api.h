@@ -39,7 +39,7 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
     case cudaDevAttrMaxThreadsPerBlock: *value = 1024; break;
     case cudaDevAttrMaxSharedMemoryPerBlock: *value = 48 * 1024; break;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = simt::shared_limit(); break;
-    case cudaDevAttrMultiProcessorCount: *value = simt::is_hopper() ? 4 : 1; break;
+    case cudaDevAttrMultiProcessorCount: *value = simt::multiprocessors(); break;
     case cudaDevAttrMaxSharedMemoryPerMultiprocessor: *value = simt::shared_limit() + 1024; break;
     case cudaDevAttrComputeCapabilityMajor: *value = simt::is_hopper() ? 9 : 8; break;
     case cudaDevAttrComputeCapabilityMinor: *value = 0; break;

@@ -9,6 +9,7 @@ namespace simt {
 
 // Is the bench an sm_90 chip, or an sm_80 one?
 SIMT_EXPORT bool is_hopper();
+SIMT_EXPORT int multiprocessors();
 
 // Address in the window of shared memory, as descriptors name it.
 SIMT_EXPORT uint32_t shared_address(const void* shared);
