@@ -33,9 +33,11 @@ def draw(results: Path) -> Path:
     content = schema.read(results)
     measured = [row for row in content["rows"] if "seconds" in row]
     lines, legend = _lines(measured)
+    parts = list(dict.fromkeys(name for row in measured for name in row.get("parts", {})))
     page = {
         "result": content,
-        "cases": [_case(rows) for rows in _grouped(measured, "op", "case")],
+        "cases": [_case(rows, parts) for rows in _grouped(measured, "op", "case")],
+        "parts": [(name, colour % plots.SERIES) for colour, name in enumerate(parts)],
         "lines": lines,
         "legend": legend,
         "roofline": _roofline(measured, content["floor"]),
@@ -53,15 +55,22 @@ def _grouped(rows: Sequence[Row], *names: str) -> list[list[Row]]:
     return list(groups.values())
 
 
-def _case(rows: Sequence[Row]) -> dict[str, Any]:
-    """A case's bars: each as long as its rate, the fastest full."""
+def _case(rows: Sequence[Row], parts: Sequence[str]) -> dict[str, Any]:
+    """A case's bars: each as long as its rate, the fastest full; below it the parts of its time, the slowest full.
+
+    Args:
+        rows: the contenders.
+        parts: of all rows of the page, in the order of their colours.
+    """
     fastest = max(row["per_second"] for row in rows)
+    slowest = max(sum(row.get("parts", {}).values()) / row.get("count", 1) for row in rows) or 1.0
     ours = next((row["per_second"] for row in rows if row["contender"] == "sslfast"), None)
     bars = []
     for row in rows:
         peak, least = row["peak_extra_bytes"], row["floor_seconds"]
-        parts = row.get("parts", {})
-        whole = sum(parts.values()) or 1.0
+        taken = row.get("parts", {})
+        whole = sum(taken.values()) or 1.0
+        shares = {name: 100 * seconds / row.get("count", 1) / slowest for name, seconds in taken.items()}
         bars.append(
             {
                 "name": f"{row['contender']} ({row['version']})",
@@ -72,7 +81,8 @@ def _case(rows: Sequence[Row]) -> dict[str, Any]:
                 "factor": f"{ours / row['per_second']:.1f} ×" if ours and row["contender"] != "sslfast" else "",
                 "memory": "" if peak is None else f"{peak / 2**20:,.1f}",
                 "floor": f"{100 * least / row['seconds']:.1f} %" if least else "",
-                "parts": ", ".join(f"{name} {100 * seconds / whole:.0f} %" for name, seconds in parts.items()),
+                "parts": ", ".join(f"{name} {100 * seconds / whole:.0f} %" for name, seconds in taken.items()),
+                "segments": [(parts.index(name) % plots.SERIES, width) for name, width in shares.items()],
             }
         )
     return {"title": f"{rows[0]['op']}: {rows[0]['case']}", "unit": rows[0]["unit"], "bars": bars}

@@ -71,7 +71,7 @@ PEERS = {  # name of the contender -> distribution on the package index
 OUTSIDE_TORCH = ("dali", "cv-cuda")  # on a GPU they allocate memory that torch does not count
 LEAST_SAMPLES = 5
 MOST_SAMPLES = 1000
-TABLE_WIDTH = 130
+TABLE_WIDTH = 150
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -255,7 +255,7 @@ PEERS: dict[str, dict[str, Callable[[Any], Peer]]] = {
     "byol": {"lightly": partial(similarity, transform="SimCLRTransform")},
     "simsiam": {"lightly": partial(similarity, transform="SimSiamTransform")},
     "nnclr": {"lightly": nnclr},
-    "supcon": {"lightly, loss of pytorch-metric-learning": supcon},
+    "supcon": {"lightly, pytorch-metric-learning": supcon},
     "rotation": {"torchvision": rotation},
     "relative_position": {"torchvision": relative_position},
     "jigsaw": {"torchvision": jigsaw},

@@ -73,6 +73,9 @@ def test_bars_show_every_contender_and_how_much_slower_it_is(tmp_path: Path):
     assert "4.0 ×" in text
     assert "width: 100.00%" in text and "width: 25.00%" in text
     assert "waiting for data 75 %, forward 25 %" in text
+    for colour, width in ((0, "75.00"), (1, "25.00")):
+        assert f'<span style="width: {width}%; background: var(--series-{colour})"></span>' in text
+    assert "</svg>waiting for data</li>" in text
     assert "Not installed where this was measured: kornia" in text
     assert "&lt;cpu&gt;" in text
     assert "http" not in text.replace("http://www.w3.org", "")

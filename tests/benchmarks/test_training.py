@@ -41,7 +41,7 @@ def planes(images: Tensor) -> Tensor:
         ("simclr", "lightly"),
         ("simsiam", "lightly"),
         ("byol", "lightly"),
-        ("supcon", "lightly, loss of pytorch-metric-learning"),
+        ("supcon", "lightly, pytorch-metric-learning"),
         ("rotation", "torchvision"),
         ("relative_position", "torchvision"),
         ("jigsaw", "torchvision"),
