@@ -15,46 +15,65 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks import machine
 from benchmarks.peers.training import PEERS, Peer
 from benchmarks.run import Case, Setup
 from sslfast import methods
 from sslfast.data import ImageBatch, MemoryLoader, build_source
+from sslfast.models import Backbone
 
 BATCH = 128
 SMALLER = {"cpc": 4}  # times smaller batches: an image of CPC is 49 patches
 SIZE = 32
+ONE_LAYER = f"{__name__}:OneLayer"
 STEPS = 1 << 20  # of the whole training, as far as schedules ask
 
 Epoch = Callable[[], dict[str, float]]
 
 
 def cases(setup: Setup, name: str) -> Iterator[Case]:
-    """CIFAR-sized images; a small network shows what the views cost, ResNet-18 what a usual run gains.
+    """CIFAR-sized images; ResNet-18 shows what a usual run gains, one layer what the network's time hides.
 
     On a CPU ResNet-18 takes all the time there is, whatever the method: one method and two small batches show it.
     """
     usual = BATCH // SMALLER.get(name, 1)
     if setup.device == "cuda":
-        sizes = [("resnet10_narrow", 2 * usual, 32), ("resnet18", 2 * usual, 32)]
+        sizes = [(backbone, 2 * usual, 32) for backbone in (ONE_LAYER, "resnet10_narrow", "resnet18")]
     else:
-        sizes = [("resnet10_narrow", usual, 8), *([("resnet18", usual // 2, 2)] if name == "simclr" else [])]
+        sizes = [(ONE_LAYER, usual, 8), ("resnet10_narrow", usual, 8)]
+        sizes += [("resnet18", usual // 2, 2)] if name == "simclr" else []
     for backbone, batch, steps in sizes:
         images = build_source("shapes", size=SIZE, limit=batch * steps).read()
         facts = {"name": name, "backbone": backbone, "images": images, "batch": batch, "setup": setup}
         contenders: dict[str, Callable[[], Epoch]] = {"sslfast": partial(_Ours, **facts)}
         for library, build in PEERS.get(name, {}).items():
             contenders[f"{library}, {setup.threads} workers"] = partial(_Theirs, build=build, **facts)
+        network = "one layer" if backbone == ONE_LAYER else backbone
         yield Case(
             op=name,
-            name=f"training step, {backbone}, {SIZE} px, batch {batch}, an epoch of {len(images)} images",
+            name=f"training step, {network}, {SIZE} px, batch {batch}, an epoch of {len(images)} images",
             unit="images",
             count=len(images),
             contenders=contenders,
-            settings={"batch": batch, "images": len(images), "backbone": backbone},
+            settings={"batch": batch, "images": len(images), "backbone": network},
         )
+
+
+class OneLayer(Backbone):
+    """A convolution over 4 x 4 pixels without overlap: a network that costs next to nothing."""
+
+    def __init__(self, image_size: int = SIZE, in_channels: int = 3, width: float = 1.0) -> None:
+        super().__init__(image_size, in_channels)
+        self.num_features = self.map_channels = int(64 * width)
+        self.layer = nn.Conv2d(in_channels, self.map_channels, kernel_size=4, stride=4)
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        return self.layer(images)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.feature_map(images).mean(dim=(2, 3))
 
 
 class _Trained(ABC):

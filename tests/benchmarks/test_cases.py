@@ -27,12 +27,14 @@ def training_cases(name: str, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def test_both_sides_train_and_tell_where_the_time_goes(name: str, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("lightly")
     pytest.importorskip("pytorch_metric_learning")
-    case, *larger = training_cases(name, monkeypatch)
-    assert case.count == 8 * case.settings["batch"]
-    assert [large.settings["backbone"] for large in larger] == (["resnet18"] if name == "simclr" else [])
+    free, small, *large = training_cases(name, monkeypatch)
+    assert [case.settings["backbone"] for case in (free, small)] == ["one layer", "resnet10_narrow"]
+    assert [case.settings["backbone"] for case in large] == (["resnet18"] if name == "simclr" else [])
+    assert free.count == small.count == 8 * small.settings["batch"]
     libraries = importlib.import_module("benchmarks.peers.training").PEERS.get(name, {})
-    assert list(case.contenders) == ["sslfast", *(f"{library}, 1 workers" for library in libraries)]
-    for make in case.contenders.values():
+    for case in (free, small):
+        assert list(case.contenders) == ["sslfast", *(f"{library}, 1 workers" for library in libraries)]
+    for make in [*free.contenders.values(), small.contenders["sslfast"]]:
         epoch = make()
         before = [parameter.clone() for parameter in epoch.method.backbone.parameters()]
         parts = epoch()
