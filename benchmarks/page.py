@@ -34,9 +34,11 @@ def draw(results: Path) -> Path:
     measured = [row for row in content["rows"] if "seconds" in row]
     lines, legend = _lines(measured)
     parts = list(dict.fromkeys(name for row in measured for name in row.get("parts", {})))
+    cases = _grouped(measured, "op", "case")
     page = {
         "result": content,
-        "cases": [_case(rows, parts) for rows in _grouped(measured, "op", "case")],
+        "overview": list(filter(None, map(_summary, cases))),
+        "cases": [_case(rows, parts) for rows in cases],
         "parts": [(name, colour % plots.SERIES) for colour, name in enumerate(parts)],
         "lines": lines,
         "legend": legend,
@@ -53,6 +55,25 @@ def _grouped(rows: Sequence[Row], *names: str) -> list[list[Row]]:
     for row in rows:
         groups.setdefault(tuple(row[name] for name in names), []).append(row)
     return list(groups.values())
+
+
+def _summary(rows: Sequence[Row]) -> dict[str, str] | None:
+    """A case on one line, beside the fastest of the others; none where either is missing."""
+    ours = next((row["per_second"] for row in rows if row["contender"] == "sslfast"), None)
+    others = [row for row in rows if row["contender"].partition(",")[0] != "sslfast"]
+    if ours is None or not others:
+        return None
+    best = max(others, key=lambda row: row["per_second"])
+    return {
+        "title": _title(rows[0]),
+        "rate": f"{_rate(ours)} {rows[0]['unit']}/s",
+        "peer": best["contender"],
+        "factor": f"{ours / best['per_second']:.1f} ×",
+    }
+
+
+def _title(row: Row) -> str:
+    return f"{row['op']}: {row['case']}"
 
 
 def _case(rows: Sequence[Row], parts: Sequence[str]) -> dict[str, Any]:
@@ -85,7 +106,7 @@ def _case(rows: Sequence[Row], parts: Sequence[str]) -> dict[str, Any]:
                 "segments": [(parts.index(name) % plots.SERIES, width) for name, width in shares.items()],
             }
         )
-    return {"title": f"{rows[0]['op']}: {rows[0]['case']}", "unit": rows[0]["unit"], "bars": bars}
+    return {"title": _title(rows[0]), "unit": rows[0]["unit"], "bars": bars}
 
 
 def _rate(value: float) -> str:

@@ -40,7 +40,7 @@ def cases(setup: Setup, name: str) -> Iterator[Case]:
     """
     usual = BATCH // SMALLER.get(name, 1)
     if setup.device == "cuda":
-        sizes = [(backbone, 2 * usual, 32) for backbone in (ONE_LAYER, "resnet10_narrow", "resnet18")]
+        sizes = [(backbone, 2 * usual, 16) for backbone in (ONE_LAYER, "resnet10_narrow", "resnet18")]
     else:
         sizes = [(ONE_LAYER, usual, 8), ("resnet10_narrow", usual, 8)]
         sizes += [("resnet18", usual // 2, 2)] if name == "simclr" else []

@@ -17,7 +17,7 @@ def setup(device: str = "cpu", **options: Any) -> Any:
 
 def training_cases(name: str, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     module = importlib.import_module("benchmarks.train.pretraining")
-    monkeypatch.setattr(module, "BATCH", 16)
+    monkeypatch.setattr(module, "BATCH", 8)
     run = importlib.import_module("benchmarks.run")
     monkeypatch.setattr(run, "SUITES", {"train": {name: run.SUITES["train"][name]}})
     return list(run.cases_of("train", (), setup()))

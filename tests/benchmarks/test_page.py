@@ -98,6 +98,18 @@ def test_settings_of_a_library_share_its_colour_and_differ_in_their_dashes():
     assert len(set(styles.values())) == 5
 
 
+def test_the_overview_names_the_fastest_of_the_others(tmp_path: Path):
+    others = [row("lightly", 0.04), row("lightly, 2 workers", 0.02), row("sslfast, views alone", 0.001)]
+    lost = [row("sslfast", 0.04, batch=2), row("kornia", 0.02, batch=2)]
+    alone = [row("sslfast", 0.01, batch=3)]
+    text = draw(tmp_path, [row("sslfast", 0.01), *others, *lost, *alone])
+    overview = text[text.index("<h2>Overview</h2>") :].partition("</table>")[0]
+    assert "<td>100 losses/s</td><td>lightly, 2 workers</td><td>2.0 ×</td>" in overview
+    assert "<td>25 losses/s</td><td>kornia</td><td>0.5 ×</td>" in overview
+    assert overview.count("<tr>") == 3
+    assert "Overview" not in draw(tmp_path, [row("sslfast", 0.01), *others])
+
+
 def test_lines_over_what_grows_and_the_roofline(tmp_path: Path):
     rows = [
         row(name, scale * batch / 1e4, batch=batch)
