@@ -33,9 +33,13 @@ def draw(results: Path) -> Path:
     content = schema.read(results)
     measured = [row for row in content["rows"] if "seconds" in row]
     lines, legend = _lines(measured)
+    parts = list(dict.fromkeys(name for row in measured for name in row.get("parts", {})))
+    cases = _grouped(measured, "op", "case")
     page = {
         "result": content,
-        "cases": [_case(rows) for rows in _grouped(measured, "op", "case")],
+        "overview": list(filter(None, map(_summary, cases))),
+        "cases": [_case(rows, parts) for rows in cases],
+        "parts": [(name, colour % plots.SERIES) for colour, name in enumerate(parts)],
         "lines": lines,
         "legend": legend,
         "roofline": _roofline(measured, content["floor"]),
@@ -53,15 +57,41 @@ def _grouped(rows: Sequence[Row], *names: str) -> list[list[Row]]:
     return list(groups.values())
 
 
-def _case(rows: Sequence[Row]) -> dict[str, Any]:
-    """A case's bars: each as long as its rate, the fastest full."""
+def _summary(rows: Sequence[Row]) -> dict[str, str] | None:
+    """A case on one line, beside the fastest of the others; none where either is missing."""
+    ours = next((row["per_second"] for row in rows if row["contender"] == "sslfast"), None)
+    others = [row for row in rows if row["contender"].partition(",")[0] != "sslfast"]
+    if ours is None or not others:
+        return None
+    best = max(others, key=lambda row: row["per_second"])
+    return {
+        "title": _title(rows[0]),
+        "rate": f"{_rate(ours)} {rows[0]['unit']}/s",
+        "peer": best["contender"],
+        "factor": f"{ours / best['per_second']:.1f} ×",
+    }
+
+
+def _title(row: Row) -> str:
+    return f"{row['op']}: {row['case']}"
+
+
+def _case(rows: Sequence[Row], parts: Sequence[str]) -> dict[str, Any]:
+    """A case's bars: each as long as its rate, the fastest full; below it the parts of its time, the slowest full.
+
+    Args:
+        rows: the contenders.
+        parts: of all rows of the page, in the order of their colours.
+    """
     fastest = max(row["per_second"] for row in rows)
+    slowest = max(sum(row.get("parts", {}).values()) / row.get("count", 1) for row in rows) or 1.0
     ours = next((row["per_second"] for row in rows if row["contender"] == "sslfast"), None)
     bars = []
     for row in rows:
         peak, least = row["peak_extra_bytes"], row["floor_seconds"]
-        parts = row.get("parts", {})
-        whole = sum(parts.values()) or 1.0
+        taken = row.get("parts", {})
+        whole = sum(taken.values()) or 1.0
+        shares = {name: 100 * seconds / row.get("count", 1) / slowest for name, seconds in taken.items()}
         bars.append(
             {
                 "name": f"{row['contender']} ({row['version']})",
@@ -72,10 +102,11 @@ def _case(rows: Sequence[Row]) -> dict[str, Any]:
                 "factor": f"{ours / row['per_second']:.1f} ×" if ours and row["contender"] != "sslfast" else "",
                 "memory": "" if peak is None else f"{peak / 2**20:,.1f}",
                 "floor": f"{100 * least / row['seconds']:.1f} %" if least else "",
-                "parts": ", ".join(f"{name} {100 * seconds / whole:.0f} %" for name, seconds in parts.items()),
+                "parts": ", ".join(f"{name} {100 * seconds / whole:.0f} %" for name, seconds in taken.items()),
+                "segments": [(parts.index(name) % plots.SERIES, width) for name, width in shares.items()],
             }
         )
-    return {"title": f"{rows[0]['op']}: {rows[0]['case']}", "unit": rows[0]["unit"], "bars": bars}
+    return {"title": _title(rows[0]), "unit": rows[0]["unit"], "bars": bars}
 
 
 def _rate(value: float) -> str:

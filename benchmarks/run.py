@@ -1,8 +1,8 @@
 """The benchmark runner: every library on the same inputs, in one process, in turn.
 
-A case module defines `cases(setup) -> Iterator[Case]`, or functions of that form. A case names its contenders, sslfast
-first; the runner calls them in turn, so that whatever else the machine does hits all alike, and keeps every case, won
-or lost.
+A case module defines `cases(setup) -> Iterator[Case]`, or functions of that form, which may take a name besides. A case
+names its contenders, sslfast first; the runner calls them in turn, so that whatever else the machine does hits all
+alike, and keeps every case, won or lost.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from benchmarks import machine, schema
 from benchmarks.page import draw
 from sslfast.errors import UserError
 from sslfast.info import DALI
-from sslfast.registry import nearest
+from sslfast.registry import METHODS, nearest
 
 
 def _installed(*names: str) -> str:
@@ -34,7 +34,7 @@ def _installed(*names: str) -> str:
     return next((name for name in names if any(importlib.metadata.distributions(name=name))), names[0])
 
 
-SUITES = {
+SUITES = {  # suite -> operation -> module of its cases, its function where that is not `cases`, and what it is told
     "ops": {
         "augment": "benchmarks.ops.augment",
         "distortions": "benchmarks.ops.distortions",
@@ -45,7 +45,7 @@ SUITES = {
         "losses": "benchmarks.ops.losses",
     },
     "data": {"photos": "benchmarks.data.photos"},
-    "train": {name: f"benchmarks.train.pretraining:{name}" for name in ("simclr", "moco", "byol", "simsiam")}
+    "train": {name: f"benchmarks.train.pretraining:cases:{name}" for name in METHODS}
     | {"drop_in": "benchmarks.train.drop_in"},
     "scaling": {
         "nt_xent": "benchmarks.scaling.contrastive",
@@ -72,7 +72,7 @@ PEERS = {  # name of the contender -> distribution on the package index
 OUTSIDE_TORCH = ("dali", "cv-cuda")  # on a GPU they allocate memory that torch does not count
 LEAST_SAMPLES = 5
 MOST_SAMPLES = 1000
-TABLE_WIDTH = 130
+TABLE_WIDTH = 150
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -227,8 +227,9 @@ def is_own(row: dict[str, Any]) -> bool:
 def cases_of(suite: str, only: Sequence[str], setup: Setup) -> Iterator[Case]:
     """The cases of a suite, or of some of its operations; each is made when it is asked for."""
     for op in only or SUITES[suite]:
-        module, _, function = SUITES[suite][op].partition(":")
-        yield from getattr(importlib.import_module(module), function or "cases")(setup)
+        module, *function = SUITES[suite][op].split(":")
+        name, *arguments = function or ["cases"]
+        yield from getattr(importlib.import_module(module), name)(setup, *arguments)
 
 
 def other_cases(file: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

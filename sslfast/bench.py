@@ -25,9 +25,10 @@ def bench(
 
     Args:
         suite: which measurements; `ops` measures the compiled operations, `data` the way from JPEG files to views,
-            `train` whole pretraining steps and where their time goes, `scaling` how the cost grows with the work.
+            `train` whole pretraining steps by method and where their time goes, `scaling` how the cost grows with the
+            work.
         against: libraries to compare with; all that are installed when empty.
-        only: operations to measure; all of the suite when empty.
+        only: operations to measure, in `train` methods (or `drop_in`); all of the suite when empty.
         images: folder of pictures to measure with; the embedded shapes when absent.
         device: auto, cpu or cuda.
         threads: threads that every library may use; all cores when 0.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,12 +26,10 @@ def check_types(function: Callable[..., Any], options: Mapping[str, Any], owner:
         hints = typing.get_type_hints(function)
     except (NameError, TypeError):  # a user's own: annotations for type checkers alone, or an object to be called
         return
-    parameters = inspect.signature(function).parameters
     for name, value in options.items():
-        if not fits(value, hints.get(name, Any)):
-            raise UserError(
-                f"option {name}={value!r} of {owner} must be {parameters[name].annotation}{number_hint(value)}"
-            )
+        hint = hints.get(name, Any)
+        if not fits(value, hint):
+            raise UserError(f"option {name}={value!r} of {owner} must be {described(hint)}{number_hint(value)}")
 
 
 def fits(value: Any, hint: Any) -> bool:
@@ -58,7 +55,7 @@ def fits(value: Any, hint: Any) -> bool:
 
 
 def described(hint: Any, many: bool = False) -> str:
-    """A hint in the words of who writes YAML; whether it may be left out is not said."""
+    """A hint in the words of who writes YAML or a command; whether it may be left out is not said."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if isinstance(hint, types.UnionType):
         kinds = arguments if many else [kind for kind in arguments if kind is not types.NoneType]
@@ -67,6 +64,8 @@ def described(hint: Any, many: bool = False) -> str:
         return f"{'lists' if many else 'a list'} of {described(arguments[0], many=True)}"
     if origin in (dict, Mapping):
         return f"{'mappings' if many else 'a mapping'} of names to {described(arguments[1], many=True)}"
+    if origin is Literal:
+        return " or ".join(map(repr, arguments))
     if hint in PLAIN:
         return PLAIN[hint][many]
     return "values" if hint is Any else "mappings" if many else "a mapping"

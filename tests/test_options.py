@@ -42,6 +42,9 @@ def test_described():
     assert described(dict[str, Any]) == "a mapping of names to values"
     assert described(dict[str, dict[str, Any]]) == "a mapping of names to mappings of names to values"
     assert described(list[UserError]) == "a list of mappings"
+    assert described(int | Sequence[float]) == "a whole number or a list of numbers"
+    assert described(Sequence[Sequence[int]] | None) == "a list of lists of whole numbers"
+    assert described(Literal["linear", "linear_conv"]) == "'linear' or 'linear_conv'"
 
 
 @pytest.mark.parametrize(("text", "number"), [("1e-3", 0.001), ("1e-5", 1e-5), ("25e-8", 2.5e-7), ("3e2", 300)])
@@ -59,7 +62,7 @@ def test_check_types_names_option_and_owner():
     def function(rate: float = 0.1, *, name: str = "") -> None: ...
 
     check_types(function, {"rate": 1, "name": "a"}, "it")
-    with pytest.raises(UserError, match=r"option rate='1e-3' of it must be float; .* write 0\.001$"):
+    with pytest.raises(UserError, match=r"option rate='1e-3' of it must be a number; .* write 0\.001$"):
         check_types(function, {"rate": "1e-3"}, "it")
 
 

@@ -1,6 +1,7 @@
 """The code of the README and of docs/ runs, and the commands exist with the options shown."""
 
 import importlib
+import importlib.metadata
 import re
 import shlex
 import sys
@@ -22,6 +23,7 @@ PAGES = {
 BLOCKS = {
     name: re.findall(r"^```(\w+)\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL) for name, text in PAGES.items()
 }
+MARKDOWN = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # A page of docs/ is one program, told in parts; the README's blocks stand alone.
 PROGRAMS = [
     (name, part)
@@ -58,11 +60,17 @@ def test_python_blocks_run(page: str, code: str) -> None:
     exec(compile(code, page, "exec"), {"__name__": page})
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page: str) -> None:
-    folder = ROOT if page == "README.md" else ROOT / "docs"
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", PAGES[page]):
-        assert (folder / target).exists(), target
+@pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_files_and_extras_exist(path: Path) -> None:
+    """Links, the paths in code that start at the checkout's root, and the extras that pip is told."""
+    text = path.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+        assert (path.parent / target).exists(), target
+    for target in re.findall(r"`((?:sslfast|benchmarks|csrc|docs|tests|\.ci)/[\w./-]+)", text):
+        assert "my_op" in target or (ROOT / target).exists(), target
+    extras = importlib.metadata.metadata("sslfast").get_all("Provides-Extra") or []
+    for named in re.findall(r"(?:\.|sslfast)\[([\w,-]+)\]", text):
+        assert set(named.split(",")) <= set(extras), named
 
 
 def parse(command: str, arguments: list[str]) -> None:

@@ -62,24 +62,26 @@ def kornia(images: Tensor, spec: ViewSpec) -> Callable[[], Tensor]:
 
 
 def torchvision(spec: ViewSpec) -> Transform:
-    """Of one (C, H, W) uint8 image, on its device."""
+    """Of one (C, H, W) uint8 image, on its device; what the view does not draw is left out."""
     from torchvision.transforms import v2
 
-    blur = [v2.RandomApply([v2.GaussianBlur(spec.blur_kernel, spec.blur_sigma)], p=spec.blur)] if spec.blur else []
-    return v2.Compose(
-        [
-            v2.RandomResizedCrop(spec.shape, scale=spec.crop_scale, ratio=spec.crop_ratio, antialias=True),
-            v2.RandomHorizontalFlip(p=spec.hflip),
-            v2.RandomApply(
-                [v2.ColorJitter(spec.brightness, spec.contrast, spec.saturation, spec.hue)],
-                p=spec.jitter,
-            ),
-            v2.RandomGrayscale(p=spec.grayscale),
-            *blur,
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(spec.mean, spec.std),
-        ]
-    )
+    steps: list[Any] = []
+    if spec.crop_scale is not None:
+        crops = {"scale": spec.crop_scale, "ratio": spec.crop_ratio}
+        steps.append(v2.RandomResizedCrop(spec.shape, antialias=True, **crops))
+    if spec.hflip:
+        steps.append(v2.RandomHorizontalFlip(p=spec.hflip))
+    if spec.jitter:
+        jitter = v2.ColorJitter(spec.brightness, spec.contrast, spec.saturation, spec.hue)
+        steps.append(v2.RandomApply([jitter], p=spec.jitter))
+    if spec.grayscale:
+        steps.append(v2.RandomGrayscale(p=spec.grayscale))
+    if spec.blur:
+        steps.append(v2.RandomApply([v2.GaussianBlur(spec.blur_kernel, spec.blur_sigma)], p=spec.blur))
+    steps.append(v2.ToDtype(torch.float32, scale=True))
+    if any(spec.mean) or set(spec.std) != {1.0}:
+        steps.append(v2.Normalize(spec.mean, spec.std))
+    return v2.Compose(steps)
 
 
 def albumentations(spec: ViewSpec) -> Transform:

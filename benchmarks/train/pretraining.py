@@ -2,7 +2,7 @@
 the time goes.
 
 Both sides train the same networks with the same optimiser and batch. The peer is the usual script: PIL images through
-lightly's transform in DataLoader workers, and lightly's loss.
+transforms in DataLoader workers, and a loss that its users know (`benchmarks.peers.training`).
 """
 
 from __future__ import annotations
@@ -11,76 +11,69 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks import machine
+from benchmarks.peers.training import PEERS, Peer
 from benchmarks.run import Case, Setup
 from sslfast import methods
-from sslfast.augment import Views
 from sslfast.data import ImageBatch, MemoryLoader, build_source
+from sslfast.models import Backbone
 
-BATCH = 256
+BATCH = 128
+SMALLER = {"cpc": 4}  # times smaller batches: an image of CPC is 49 patches
 SIZE = 32
+ONE_LAYER = f"{__name__}:OneLayer"
+STEPS = 1 << 20  # of the whole training, as far as schedules ask
 
-Loss = Callable[[list[Tensor]], Tensor]
 Epoch = Callable[[], dict[str, float]]
 
 
-def simclr(setup: Setup) -> Iterator[Case]:
-    """SimCLR with NT-Xent."""
-    options = {"input_size": SIZE, "cj_strength": 0.5, "gaussian_blur": 0.0}
-    return _cases("simclr", "SimCLRTransform", options, _simclr_loss, setup)
-
-
-def moco(setup: Setup) -> Iterator[Case]:
-    """MoCo v2 with a queue of 4096 keys."""
-    return _cases("moco", "MoCoV2Transform", {"input_size": SIZE, "gaussian_blur": 0.0}, _moco_loss, setup)
-
-
-def byol(setup: Setup) -> Iterator[Case]:
-    """BYOL with its momentum encoder and predictor; of lightly's transforms SimCLR's is nearest to BYOL's at 32 px."""
-    return _cases("byol", "SimCLRTransform", {"input_size": SIZE, "gaussian_blur": 0.0}, _similarity_loss, setup)
-
-
-def simsiam(setup: Setup) -> Iterator[Case]:
-    """SimSiam with its predictor."""
-    return _cases("simsiam", "SimSiamTransform", {"input_size": SIZE, "gaussian_blur": 0.0}, _similarity_loss, setup)
-
-
-def _cases(
-    name: str, transform: str, options: dict[str, Any], loss: Callable[[Any], Loss], setup: Setup
-) -> Iterator[Case]:
-    """CIFAR-sized images; a small network shows what the views cost, ResNet-18 what a usual run gains.
+def cases(setup: Setup, name: str) -> Iterator[Case]:
+    """CIFAR-sized images; ResNet-18 shows what a usual run gains, one layer what the network's time hides.
 
     On a CPU ResNet-18 takes all the time there is, whatever the method: one method and two small batches show it.
     """
+    usual = BATCH // SMALLER.get(name, 1)
     if setup.device == "cuda":
-        sizes = [("resnet10_narrow", BATCH, 32), ("resnet18", BATCH, 32)]
+        sizes = [(backbone, 2 * usual, 16) for backbone in (ONE_LAYER, "resnet10_narrow", "resnet18")]
     else:
-        sizes = [("resnet10_narrow", BATCH, 4), *([("resnet18", BATCH // 4, 2)] if name == "simclr" else [])]
+        sizes = [(ONE_LAYER, usual, 8), ("resnet10_narrow", usual, 8)]
+        sizes += [("resnet18", usual // 2, 2)] if name == "simclr" else []
     for backbone, batch, steps in sizes:
         images = build_source("shapes", size=SIZE, limit=batch * steps).read()
-
-        def ours(images: ImageBatch = images, backbone: str = backbone, batch: int = batch) -> Epoch:
-            return _Ours(name, images, backbone, batch, setup)
-
-        def theirs(images: ImageBatch = images, backbone: str = backbone, batch: int = batch) -> Epoch:
-            import lightly.transforms
-
-            make = getattr(lightly.transforms, transform)
-            return _Theirs(name, images, backbone, batch, make(**options), loss, setup)
-
+        facts = {"name": name, "backbone": backbone, "images": images, "batch": batch, "setup": setup}
+        contenders: dict[str, Callable[[], Epoch]] = {"sslfast": partial(_Ours, **facts)}
+        for library, build in PEERS.get(name, {}).items():
+            contenders[f"{library}, {setup.threads} workers"] = partial(_Theirs, build=build, **facts)
+        network = "one layer" if backbone == ONE_LAYER else backbone
         yield Case(
             op=name,
-            name=f"training step, {backbone}, {SIZE} px, batch {batch}, an epoch of {len(images)} images",
+            name=f"training step, {network}, {SIZE} px, batch {batch}, an epoch of {len(images)} images",
             unit="images",
             count=len(images),
-            contenders={"sslfast": ours, f"lightly, {setup.threads} workers": theirs},
-            settings={"batch": batch, "images": len(images), "backbone": backbone},
+            contenders=contenders,
+            settings={"batch": batch, "images": len(images), "backbone": network},
         )
+
+
+class OneLayer(Backbone):
+    """A convolution over 4 x 4 pixels without overlap: a network that costs next to nothing."""
+
+    def __init__(self, image_size: int = SIZE, in_channels: int = 3, width: float = 1.0) -> None:
+        super().__init__(image_size, in_channels)
+        self.num_features = self.map_channels = int(64 * width)
+        self.layer = nn.Conv2d(in_channels, self.map_channels, kernel_size=4, stride=4)
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        return self.layer(images)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.feature_map(images).mean(dim=(2, 3))
 
 
 class _Trained(ABC):
@@ -95,6 +88,7 @@ class _Trained(ABC):
         self.method.to(setup.device, memory_format=torch.channels_last)
         self.method.multi_view.channels_last = True
         self.optimizer = torch.optim.SGD(self.method.parameters(), lr=0.01, momentum=0.9)
+        self.step = 0
         self.seconds: dict[str, float] = {}
 
     @contextmanager
@@ -127,11 +121,12 @@ class _Trained(ABC):
                 loss.backward()
             with self.part("optimiser"):
                 self.optimizer.step()
-                self.method.after_step(1, 1000)
+                self.step += 1
+                self.method.after_step(self.step, STEPS)
 
 
 class _Ours(_Trained):
-    def __init__(self, name: str, images: ImageBatch, backbone: str, batch: int, setup: Setup) -> None:
+    def __init__(self, name: str, backbone: str, images: ImageBatch, batch: int, setup: Setup) -> None:
         super().__init__(name, backbone, setup)
         self.loader = MemoryLoader(images, batch, device=setup.device)
 
@@ -151,70 +146,49 @@ class _Theirs(_Trained):
     def __init__(
         self,
         name: str,
-        images: ImageBatch,
         backbone: str,
+        images: ImageBatch,
         batch: int,
-        transform: Callable[[Any], list[Tensor]],
-        loss: Callable[[Any], Loss],
         setup: Setup,
+        build: Callable[[Any], Peer],
     ) -> None:
         from PIL import Image
 
         super().__init__(name, backbone, setup)
+        self.peer = build(self.method)
+        assert images.label is not None
         pictures = [Image.fromarray(images.image(i).numpy()) for i in range(len(images))]
         self.loader = torch.utils.data.DataLoader(
-            _Transformed(pictures, transform),
+            _Samples(pictures, images.label.tolist(), self.peer.sample),
             batch,
             shuffle=True,
             num_workers=setup.threads,
             persistent_workers=True,
+            pin_memory=setup.device == "cuda",
             drop_last=True,
+            multiprocessing_context="fork",  # what a worker runs need not be pickled
         )
-        self.of_views = loss(self.method)
 
     def batches(self) -> Iterable[Any]:
         return self.loader
 
-    def loss(self, batch: list[Tensor]) -> Tensor:
+    def loss(self, batch: tuple[list[Tensor], Tensor]) -> Tensor:
         with self.part("views"):  # only their way to the device
-            views = [view.to(self.device, memory_format=torch.channels_last, non_blocking=True) for view in batch]
+            views, labels = [self._moved(view) for view in batch[0]], self._moved(batch[1])
         with self.part("forward"):
-            return self.of_views(views)
+            return self.peer.loss(views, labels)
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        images = {"memory_format": torch.channels_last} if tensor.dim() == 4 else {}
+        return tensor.to(self.device, non_blocking=True, **images)
 
 
-class _Transformed(torch.utils.data.Dataset):
-    def __init__(self, images: list[Any], transform: Callable[[Any], list[Tensor]]) -> None:
-        self.images, self.transform = images, transform
+class _Samples(torch.utils.data.Dataset):
+    def __init__(self, pictures: list[Any], labels: list[int], sample: Callable[[Any], list[Tensor]]) -> None:
+        self.pictures, self.labels, self.sample = pictures, labels, sample
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.pictures)
 
-    def __getitem__(self, position: int) -> list[Tensor]:
-        return self.transform(self.images[position])
-
-
-def _simclr_loss(method: Any) -> Loss:
-    from lightly.loss import NTXentLoss
-
-    loss = NTXentLoss(temperature=0.5)
-    return lambda views: loss(*method.projector(method.backbone(torch.cat(views))).chunk(2))
-
-
-def _moco_loss(method: Any) -> Loss:
-    from lightly.loss import NTXentLoss
-
-    loss = NTXentLoss(temperature=0.1, memory_bank_size=(4096, 128)).to(next(method.parameters()).device)
-
-    def of_views(views: list[Tensor]) -> Tensor:
-        query, key = method.projector(method.backbone(views[0])), method.key_encoder(views[1])
-        return loss(query, key)
-
-    return of_views
-
-
-def _similarity_loss(method: Any) -> Loss:
-    from lightly.loss import NegativeCosineSimilarity
-
-    method.similarity = NegativeCosineSimilarity()
-    nothing = torch.empty(0)
-    return lambda views: method(Views(views, [], nothing))["loss"]
+    def __getitem__(self, position: int) -> tuple[list[Tensor], int]:
+        return self.sample(self.pictures[position]), self.labels[position]

@@ -90,7 +90,8 @@ def reproduce(
         Console().print(f"run {position} of {len(recipe.runs)}: {run}")
         work.pretrain(run)
         for evaluation in recipe.evaluations:
-            if work.evaluate(run, evaluation):
+            for cells in work.missing(run, evaluation):
+                work.evaluate(run, evaluation, cells)
                 write_tables(recipe, work.values(), setting, out)
     print_tables(recipe, work.values(), setting)
     return write_tables(recipe, work.values(), setting, out)
@@ -144,25 +145,26 @@ class _Work:
             # It must be this run, and not one of other sizes.
             resolve(config, saved=read_config(self.out / run / CONFIG_FILE))
 
-    def evaluate(self, run: str, evaluation: str) -> bool:
-        """Measures the cells of a run and an evaluation; False where none asks for it or all are measured."""
-        cells = [cell for cell in self._cells() if (cell.run, cell.evaluation) == (run, evaluation)]
-        settings = self._settings(evaluation)
-        known = self.done.get(f"{run}/{evaluation}", {})
-        if known.get("settings") != settings:
-            known = {"settings": settings, "rows": []}
-        missing = [cell for cell in cells if _find(known["rows"], cell) is None]
-        if not missing:
-            return False
-        how = self.recipe.evaluations[evaluation]
+    def missing(self, run: str, evaluation: str) -> list[list[Cell]]:
+        """The cells of a run and an evaluation that are not measured yet, those of equal labels together."""
+        rows = self._known(run, evaluation)["rows"]
+        groups: dict[tuple[float | None, int | None], list[Cell]] = {}
+        for cell in self._cells():
+            if (cell.run, cell.evaluation) == (run, evaluation) and _find(rows, cell) is None:
+                groups.setdefault((cell.label_fraction, cell.samples_per_class), []).append(cell)
+        return list(groups.values())
+
+    def evaluate(self, run: str, evaluation: str, cells: Sequence[Cell]) -> None:
+        """Measures cells of equal labels and writes what is known then: what ends early leaves what it has."""
+        how, known = self.recipe.evaluations[evaluation], self._known(run, evaluation)
         known["rows"] += evaluate(
             self.out / run,
             protocols=(how.protocol,),
-            label_fractions=_unique(cell.label_fraction for cell in missing),
-            samples_per_class=_unique(cell.samples_per_class for cell in missing),
-            baselines=any(cell.encoder != "pretrained" for cell in missing),
+            label_fractions=_unique(cell.label_fraction for cell in cells),
+            samples_per_class=_unique(cell.samples_per_class for cell in cells),
+            baselines=any(cell.encoder != "pretrained" for cell in cells),
             baseline_backbone=how.baseline_backbone,
-            protocol_options={how.protocol: settings["options"]},
+            protocol_options={how.protocol: known["settings"]["options"]},
             limit_train=self.sizes.limit or 0,
             limit_test=self.sizes.limit_test or 0,
             device=self.configs[run].device,
@@ -170,7 +172,12 @@ class _Work:
         )
         self.done[f"{run}/{evaluation}"] = known
         write_atomically(self.out / RESULTS_FILE, (json.dumps(self.done, indent=2) + "\n").encode())
-        return True
+
+    def _known(self, run: str, evaluation: str) -> dict[str, Any]:
+        """Settings and rows of what was measured; no rows where it was measured with other settings."""
+        known: dict[str, Any] = self.done.get(f"{run}/{evaluation}", {})
+        settings = self._settings(evaluation)
+        return known if known.get("settings") == settings else {"settings": settings, "rows": []}
 
     def _settings(self, evaluation: str) -> dict[str, Any]:
         """What the rows of an evaluation depend on, beside the run."""
@@ -191,10 +198,7 @@ class _Work:
         """Measured percentages by table, row and column; None is not measured yet."""
 
         def value(cell: Cell) -> float | None:
-            known = self.done.get(f"{cell.run}/{cell.evaluation}", {})
-            if known.get("settings") != self._settings(cell.evaluation):
-                return None
-            row = _find(known["rows"], cell)
+            row = _find(self._known(cell.run, cell.evaluation)["rows"], cell)
             return None if row is None else float(row[cell.metric])
 
         def of_table(table: Table) -> list[list[float | None]]:

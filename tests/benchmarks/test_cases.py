@@ -8,21 +8,33 @@ from typing import Any
 import pytest
 import torch
 
+from sslfast.registry import METHODS
+
 
 def setup(device: str = "cpu", **options: Any) -> Any:
     return importlib.import_module("benchmarks.run").Setup(device, 1, **options)
 
 
-@pytest.mark.parametrize("name", ["simclr", "moco", "byol", "simsiam"])
+def training_cases(name: str, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    module = importlib.import_module("benchmarks.train.pretraining")
+    monkeypatch.setattr(module, "BATCH", 8)
+    run = importlib.import_module("benchmarks.run")
+    monkeypatch.setattr(run, "SUITES", {"train": {name: run.SUITES["train"][name]}})
+    return list(run.cases_of("train", (), setup()))
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_both_sides_train_and_tell_where_the_time_goes(name: str, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("lightly")
-    module = importlib.import_module("benchmarks.train.pretraining")
-    monkeypatch.setattr(module, "BATCH", 16)
-    case, *larger = getattr(module, name)(setup())
-    assert case.count == 64
-    assert [large.settings["backbone"] for large in larger] == (["resnet18"] if name == "simclr" else [])
-    assert list(case.contenders) == ["sslfast", "lightly, 1 workers"]
-    for make in case.contenders.values():
+    pytest.importorskip("pytorch_metric_learning")
+    free, small, *large = training_cases(name, monkeypatch)
+    assert [case.settings["backbone"] for case in (free, small)] == ["one layer", "resnet10_narrow"]
+    assert [case.settings["backbone"] for case in large] == (["resnet18"] if name == "simclr" else [])
+    assert free.count == small.count == 8 * small.settings["batch"]
+    libraries = importlib.import_module("benchmarks.peers.training").PEERS.get(name, {})
+    for case in (free, small):
+        assert list(case.contenders) == ["sslfast", *(f"{library}, 1 workers" for library in libraries)]
+    for make in [*free.contenders.values(), small.contenders["sslfast"]]:
         epoch = make()
         before = [parameter.clone() for parameter in epoch.method.backbone.parameters()]
         parts = epoch()

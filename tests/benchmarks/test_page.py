@@ -73,6 +73,9 @@ def test_bars_show_every_contender_and_how_much_slower_it_is(tmp_path: Path):
     assert "4.0 ×" in text
     assert "width: 100.00%" in text and "width: 25.00%" in text
     assert "waiting for data 75 %, forward 25 %" in text
+    for colour, width in ((0, "75.00"), (1, "25.00")):
+        assert f'<span style="width: {width}%; background: var(--series-{colour})"></span>' in text
+    assert "</svg>waiting for data</li>" in text
     assert "Not installed where this was measured: kornia" in text
     assert "&lt;cpu&gt;" in text
     assert "http" not in text.replace("http://www.w3.org", "")
@@ -93,6 +96,18 @@ def test_settings_of_a_library_share_its_colour_and_differ_in_their_dashes():
     styles = importlib.import_module("benchmarks.page")._styles(names)
     assert [styles[name][0] for name in names] == [0, 1, 2, 1, 1]
     assert len(set(styles.values())) == 5
+
+
+def test_the_overview_names_the_fastest_of_the_others(tmp_path: Path):
+    others = [row("lightly", 0.04), row("lightly, 2 workers", 0.02), row("sslfast, views alone", 0.001)]
+    lost = [row("sslfast", 0.04, batch=2), row("kornia", 0.02, batch=2)]
+    alone = [row("sslfast", 0.01, batch=3)]
+    text = draw(tmp_path, [row("sslfast", 0.01), *others, *lost, *alone])
+    overview = text[text.index("<h2>Overview</h2>") :].partition("</table>")[0]
+    assert "<td>100 losses/s</td><td>lightly, 2 workers</td><td>2.0 ×</td>" in overview
+    assert "<td>25 losses/s</td><td>kornia</td><td>0.5 ×</td>" in overview
+    assert overview.count("<tr>") == 3
+    assert "Overview" not in draw(tmp_path, [row("sslfast", 0.01), *others])
 
 
 def test_lines_over_what_grows_and_the_roofline(tmp_path: Path):

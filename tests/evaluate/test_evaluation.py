@@ -195,8 +195,11 @@ def test_options_reach_their_protocol(run):
         ({"samples_per_class": [0]}, "give 1 or more"),
         ({"protocol_options": {"knn": {"neighbours": 0}}}, "k = 0"),
         ({"protocol_options": {"knn": {"neighbors": 5}}}, "no option 'neighbors'; did you mean 'neighbours'"),
-        ({"protocol_options": {"knn": {"temperature": "1e-1"}}}, "must be float; YAML reads this as text, write 0.1"),
-        ({"protocol_options": {"knn": {"neighbours": "x"}}}, "neighbours='x' of protocol 'knn' must be int"),
+        (
+            {"protocol_options": {"knn": {"temperature": "1e-1"}}},
+            "must be a number; YAML reads this as text, write 0.1",
+        ),
+        ({"protocol_options": {"knn": {"neighbours": "x"}}}, "neighbours='x' of protocol 'knn' must be a whole number"),
         ({"protocol_options": {"linear": {}}}, "'linear', which is not evaluated"),
         ({"epochs": 3}, "train no epochs"),
         ({"device": "gpu"}, "'cpu'"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -125,6 +126,31 @@ def test_only_what_is_missing_is_measured_again(recipe: Path, done: Path, monkey
     monkeypatch.setattr(reproduction, "evaluate", measure)
     reproduce(str(recipe), out=done, scaled_down=True)
     assert asked == [("plain", ("finetune",), [4], True)]
+
+
+def test_what_ends_early_leaves_every_number_of_labels_that_it_measured(recipe: Path, done: Path, monkeypatch):
+    """And the next run goes on with the one that it was stopped in."""
+    whole = json.loads((done / "results.json").read_text())
+    part = {**whole, "plain/tuned": {**whole["plain/tuned"], "rows": []}}
+    (done / "results.json").write_text(json.dumps(part))
+    asked: list[int] = []
+
+    def measure(run: Path, **options: Any) -> list[dict[str, object]]:
+        (count,) = options["samples_per_class"]
+        if count in asked:
+            raise KeyboardInterrupt
+        asked.extend([count] if count != 2 else [2, 4])
+        return [row for row in whole["plain/tuned"]["rows"] if row["samples_per_class"] == count]
+
+    monkeypatch.setattr(reproduction, "evaluate", measure)
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(str(recipe), out=done, scaled_down=True)
+    rows = json.loads((done / "results.json").read_text())["plain/tuned"]["rows"]
+    assert {row["samples_per_class"] for row in rows} == {1, 2}
+    asked.clear()
+    reproduce(str(recipe), out=done, scaled_down=True)
+    assert asked == [4]
+    assert json.loads((done / "results.json").read_text()) == whole
 
 
 def test_rows_of_a_removed_run_are_measured_again(recipe: Path, done: Path, monkeypatch):

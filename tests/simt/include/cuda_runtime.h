@@ -1,4 +1,4 @@
-// The part of CUDA C++ that kernels use, for the host compiler: see CONTRIBUTING.md, "Writing a CUDA kernel".
+// The part of CUDA C++ that kernels use, for the host compiler: see docs/cuda-kernels.md.
 // What is missing here is missing on purpose or not needed yet: __activemask, cooperative groups, textures, managed
 // memory, __noinline__ (the host compiler's own headers use that word), and what exists on one chip only, but for
 // Hopper's units: csrc/stable/hopper.h.
