@@ -23,8 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sslfast import _host
 from sslfast.data.batch import ImageBatch
-from sslfast.data.decode import decode_files, decode_image, jpeg_components, read_file
+from sslfast.data.decode import decode_files, decode_image, read_file, read_files
 from sslfast.data.loader import Loader
 from sslfast.data.sources import Source, check_number
 from sslfast.data.sources.files import ImageFiles
@@ -41,6 +42,13 @@ class Encoded(NamedTuple):
 
     position: int
     content: np.ndarray
+
+
+class Part(NamedTuple):
+    """Images of a batch, and the memory that their files were read into."""
+
+    images: list[Encoded]
+    memory: np.ndarray
 
 
 class Undecodable(Exception):
@@ -62,13 +70,13 @@ class Feed:
     def __init__(
         self,
         todo: Sequence[Tensor],
-        read: Callable[[list[int]], list[Encoded]],
+        read: Callable[[list[int]], Part],
         readers: ThreadPoolExecutor,
         threads: int,
     ) -> None:
-        self.under_way: deque[list[Encoded]] = deque()
+        self.under_way: deque[list[Part]] = deque()
         self._todo = iter(todo)
-        self._reading: deque[list[Future[list[Encoded]]]] = deque()
+        self._reading: deque[list[Future[Part]]] = deque()
         self._read, self._readers, self._threads = read, readers, threads
         for _ in range(PREFETCH):
             self._read_next()
@@ -85,9 +93,9 @@ class Feed:
         self._read_next()
         if not self._reading:
             raise StopIteration
-        batch = [image for part in self._reading.popleft() for image in part.result()]
+        batch = [part.result() for part in self._reading.popleft()]
         self.under_way.append(batch)
-        return [image.content for image in batch]
+        return [image.content for part in batch for image in part.images]
 
 
 class DaliLoader(Loader):
@@ -160,6 +168,7 @@ class DaliLoader(Loader):
         self.threads = threads or len(os.sched_getaffinity(0))
         self._index = source.index
         self._bad: dict[int, str] = {}  # position -> why it cannot be decoded
+        self._spare: deque[np.ndarray] = deque()  # memory to read files into, of batches that have been decoded
         self._refused: set[int] = set()  # JPEG files that Pillow decodes and DALI does not
 
     @property
@@ -220,31 +229,40 @@ class DaliLoader(Loader):
                     (images,) = pipeline.run(stream)
                 except RuntimeError as error:
                     raise Undecodable(str(error)) from error
-                yield self._batch(images, [image.position for image in feed.under_way.popleft()])
+                parts = feed.under_way.popleft()
+                self._spare.extend(part.memory for part in parts)
+                yield self._batch(images, [image.position for part in parts for image in part.images])
         finally:
             readers.shutdown(cancel_futures=True)
 
-    def _read(self, positions: list[int]) -> list[Encoded]:
-        return [self._encoded(position) for position in positions]
+    def _read(self, positions: list[int]) -> Part:
+        try:
+            memory = self._spare.pop()
+        except IndexError:
+            memory = np.empty(0, np.uint8)
+        memory, contents = read_files([self.source.files[position] for position in positions], memory)
+        return Part([self._encoded(*image) for image in zip(positions, contents, strict=True)], memory)
 
-    def _encoded(self, wanted: int) -> Encoded:
-        """The image at position `wanted`, or the next one that can be decoded."""
+    def _encoded(self, wanted: int, content: np.ndarray | None) -> Encoded:
+        """The image at position `wanted`, of which the file may have been read, or the next one that can be decoded."""
         for position in (place % self.count for place in range(wanted, wanted + self.count)):
             if position in self._bad:
                 continue
             try:
-                return Encoded(position, self._content(position))
+                return Encoded(position, self._content(position, content if position == wanted else None))
             except DataError as error:
                 if self.source.on_error == "raise":
                     raise
                 self._bad[position] = str(error.__cause__)
         raise DataError(f"none of the images in {self.source.root} can be decoded; one is {next(iter(self.skipped))}")
 
-    def _content(self, position: int) -> np.ndarray:
+    def _content(self, position: int, content: np.ndarray | None = None) -> np.ndarray:
+        """What DALI is to decode for an image; `content` is its file, where that has been read."""
         file = self.source.files[position]
-        content = read_file(file)
-        if jpeg_components(content) in DECODED and position not in self._refused:
-            return np.frombuffer(content, np.uint8)
+        if content is None:
+            content = np.frombuffer(read_file(file), np.uint8)
+        if _host.jpeg_components(content) in DECODED and position not in self._refused:
+            return content
         # A portable pixmap, which is a line of text and the pixels: so DALI packs what Pillow decodes, too.
         pixels = decode_image(file, self.source.channels, self.source.resize_shorter)
         kind = "P6" if self.source.channels == 3 else "P5"
@@ -257,7 +275,7 @@ class DaliLoader(Loader):
         Raises:
             DataError: an image is damaged and is not to be skipped; or none is, and DALI refuses even plain pixels.
         """
-        positions = [self._encoded(position).position for position in wanted]
+        positions = [self._encoded(position, None).position for position in wanted]
         files = [self.source.files[position] for position in positions]
         _, skipped = decode_files(files, self.source.channels, on_error=self.source.on_error)
         reasons = dict(skipped)
