@@ -30,26 +30,25 @@ bool has_length(uint8_t marker) { return marker != 0x01 && !(0xD0 <= marker && m
 
 }  // namespace
 
-int64_t resolve_sizes(std::vector<FilePiece>& pieces) {
+int64_t find_pieces(std::vector<FilePiece>& pieces) {
   int64_t sum = 0;
   for (FilePiece& piece : pieces) {
-    if (piece.size < 0) {
-      std::error_code error;
-      const auto size = std::filesystem::file_size(piece.path, error);
-      piece.size = error ? 0 : static_cast<int64_t>(size);
-    }
+    std::error_code error;
+    const auto found = std::filesystem::file_size(piece.path, error);
+    const int64_t rest = error ? -1 : static_cast<int64_t>(found) - piece.offset;  // from its beginning on
+    if (piece.size < 0) piece.size = rest;
+    piece.whole = 0 <= piece.size && piece.size <= rest;
+    if (!piece.whole) piece.size = 0;
     sum += piece.size;
   }
   return sum;
 }
 
-std::vector<bool> read_pieces(const std::vector<FilePiece>& pieces, uint8_t* target) {
-  std::vector<bool> whole;
-  for (const FilePiece& piece : pieces) {
-    whole.push_back(read_piece(piece, target));
+void read_pieces(std::vector<FilePiece>& pieces, uint8_t* target) {
+  for (FilePiece& piece : pieces) {
+    piece.whole = piece.whole && read_piece(piece, target);
     target += piece.size;
   }
-  return whole;
 }
 
 int jpeg_components(const uint8_t* content, int64_t bytes) {

@@ -11,13 +11,14 @@ namespace sslfast {
 struct FilePiece {
   std::string path;
   int64_t offset, size;
+  bool whole = false;  // whether all of it is there
 };
 
-// Puts the size of what is to be read into every piece; 0 where there is no such file. Returns the sum.
-int64_t resolve_sizes(std::vector<FilePiece>& pieces);
+// Looks for every piece: sets its size, 0 where it is not there whole. Returns the sum of the sizes.
+int64_t find_pieces(std::vector<FilePiece>& pieces);
 
-// Reads the pieces, with their sizes resolved, one after the other to `target`; returns which of them are there whole.
-std::vector<bool> read_pieces(const std::vector<FilePiece>& pieces, uint8_t* target);
+// Reads the pieces that were found, one after the other, to `target`; looks again whether they are whole.
+void read_pieces(std::vector<FilePiece>& pieces, uint8_t* target);
 
 // Components of an encoded JPEG file: 1 gray, 3 colour, 4 inks; 0 for what is no JPEG file, or is damaged.
 int jpeg_components(const uint8_t* content, int64_t bytes);

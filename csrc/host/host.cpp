@@ -26,22 +26,24 @@ using Bytes = py::array_t<uint8_t, py::array::c_style>;
 
 py::tuple read_files(const std::vector<std::tuple<py::bytes, int64_t, int64_t>>& files, Bytes memory) {
   std::vector<sslfast::FilePiece> pieces;
-  for (const auto& [path, offset, size] : files) pieces.push_back({path, offset, size});
+  for (const auto& [path, offset, size] : files) pieces.push_back({path, offset, size, false});
   int64_t bytes;
   {
     const py::gil_scoped_release others_run;
-    bytes = sslfast::resolve_sizes(pieces);
+    bytes = sslfast::find_pieces(pieces);
   }
   if (bytes > memory.size()) memory = Bytes(bytes + bytes / 4);  // the next files may be a little longer
   uint8_t* target = memory.mutable_data();
-  std::vector<bool> whole;
   {
     const py::gil_scoped_release others_run;
-    whole = sslfast::read_pieces(pieces, target);
+    sslfast::read_pieces(pieces, target);
   }
-  py::list ends;
+  py::list ends, whole;
   int64_t end = 0;
-  for (const sslfast::FilePiece& piece : pieces) ends.append(end += piece.size);
+  for (const sslfast::FilePiece& piece : pieces) {
+    ends.append(end += piece.size);
+    whole.append(piece.whole);
+  }
   return py::make_tuple(memory, ends, whole);
 }
 

@@ -102,8 +102,7 @@ def read_files(files: Sequence[str | Member], memory: np.ndarray) -> tuple[np.nd
         for file in files
     ]
     memory, ends, whole = _host.read_files(places, memory)
-    begins = [0, *ends[:-1]]
-    parts = zip(begins, ends, whole, strict=True)
+    parts = zip([0, *ends][: len(ends)], ends, whole, strict=True)
     return memory, [memory[begin:end] if is_whole else None for begin, end, is_whole in parts]
 
 
