@@ -1,12 +1,15 @@
 // _host: what is not a tensor op.
+#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <array>
 #include <cstdint>
 #include <string>
+#include <tuple>
 #include <vector>
 
+#include "csrc/host/files.h"
 #include "csrc/host/permutations.h"
 #include "csrc/ops/common/lab_gamut.h"
 #include "csrc/ops/common/philox.h"
@@ -16,6 +19,35 @@
 namespace py = pybind11;
 
 #define SSLFAST_NAME(name) #name,
+
+namespace {
+
+using Bytes = py::array_t<uint8_t, py::array::c_style>;
+
+py::tuple read_files(const std::vector<std::tuple<py::bytes, int64_t, int64_t>>& files, Bytes memory) {
+  std::vector<sslfast::FilePiece> pieces;
+  for (const auto& [path, offset, size] : files) pieces.push_back({path, offset, size, false});
+  int64_t bytes;
+  {
+    const py::gil_scoped_release others_run;
+    bytes = sslfast::find_pieces(pieces);
+  }
+  if (bytes > memory.size()) memory = Bytes(bytes + bytes / 4);  // the next files may be a little longer
+  uint8_t* target = memory.mutable_data();
+  {
+    const py::gil_scoped_release others_run;
+    sslfast::read_pieces(pieces, target);
+  }
+  py::list ends, whole;
+  int64_t end = 0;
+  for (const sslfast::FilePiece& piece : pieces) {
+    ends.append(end += piece.size);
+    whole.append(piece.whole);
+  }
+  return py::make_tuple(memory, ends, whole);
+}
+
+}  // namespace
 
 PYBIND11_MODULE(_host, module) {
   module.doc() =
@@ -45,6 +77,13 @@ PYBIND11_MODULE(_host, module) {
         return std::array<uint32_t, 4>{out.word[0], out.word[1], out.word[2], out.word[3]};
       },
       py::arg("key"), py::arg("counter"), "Philox4x32-10: four 32-bit words from a 64-bit key and a 128-bit counter.");
+  module.def("read_files", &read_files, py::arg("files"), py::arg("memory"),
+             "Reads files, each (path, offset, size), a negative size for all of it, one after the other into memory, "
+             "or into new memory where that is too small: (memory, where each ends, whether each was there whole).");
+  module.def(
+      "jpeg_components", [](const Bytes& content) { return sslfast::jpeg_components(content.data(), content.size()); },
+      py::arg("content"),
+      "Components of an encoded JPEG file: 1 gray, 3 colour, 4 inks; 0 for what is no JPEG file, or is damaged.");
   module.def("permutation_set", &sslfast::permutation_set, py::arg("tiles"), py::arg("count"),
              "`count` different permutations of 0 … tiles - 1 (at most 9 tiles) with large Hamming distances.");
   module.def(

@@ -23,15 +23,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sslfast import _host
 from sslfast.data.batch import ImageBatch
-from sslfast.data.decode import decode_files, decode_image, jpeg_components, read_file
+from sslfast.data.decode import decode_files, decode_image, read_file, read_files
 from sslfast.data.loader import Loader
 from sslfast.data.sources import Source, check_number
 from sslfast.data.sources.files import ImageFiles
 from sslfast.errors import DataError, UserError
 
 DECODED = (1, 3)  # components of the JPEG files that DALI decodes; those of inks it reads otherwise than Pillow does
-PREFETCH = 2  # batches that DALI has in hand: the one in use and the next; the files of as many more are read ahead
+LANES = {"cpu": 2, "cuda": 1}  # pipelines that take turns: where one ends a batch, the cores go on with the other's
+PREFETCH = 2  # batches that DALI has in hand beside the one in use; the files of as many more are read ahead
 POOLED = "1M"  # memory of this size or more is kept for the next batch: new pages cost about a tenth of decoding
 EXAMINED = 64  # images in a batch that is decoded only to see whether they can be
 
@@ -41,6 +43,13 @@ class Encoded(NamedTuple):
 
     position: int
     content: np.ndarray
+
+
+class Part(NamedTuple):
+    """Images of a batch, and the memory that their files were read into."""
+
+    images: list[Encoded]
+    memory: np.ndarray
 
 
 class Undecodable(Exception):
@@ -57,20 +66,22 @@ class Feed:
         todo: the positions of the images of each batch.
         read: the encoded images at some positions.
         readers: the threads that read, `threads` of them; each gets an equal part of a batch.
+        ahead: batches that are read before they are asked for.
     """
 
     def __init__(
         self,
         todo: Sequence[Tensor],
-        read: Callable[[list[int]], list[Encoded]],
+        read: Callable[[list[int]], Part],
         readers: ThreadPoolExecutor,
         threads: int,
+        ahead: int,
     ) -> None:
-        self.under_way: deque[list[Encoded]] = deque()
+        self.under_way: deque[list[Part]] = deque()
         self._todo = iter(todo)
-        self._reading: deque[list[Future[list[Encoded]]]] = deque()
+        self._reading: deque[list[Future[Part]]] = deque()
         self._read, self._readers, self._threads = read, readers, threads
-        for _ in range(PREFETCH):
+        for _ in range(ahead):
             self._read_next()
 
     def _read_next(self) -> None:
@@ -85,9 +96,9 @@ class Feed:
         self._read_next()
         if not self._reading:
             raise StopIteration
-        batch = [image for part in self._reading.popleft() for image in part.result()]
+        batch = [part.result() for part in self._reading.popleft()]
         self.under_way.append(batch)
-        return [image.content for image in batch]
+        return [image.content for part in batch for image in part.images]
 
 
 class DaliLoader(Loader):
@@ -111,7 +122,8 @@ class DaliLoader(Loader):
         device: where the batches are made.
         rank, world_size: this process and the number of them; each has a disjoint share of equal length, so an epoch
             leaves out up to world_size - 1 images.
-        threads: threads that read and threads that decode; 0 takes one for each core of this process.
+        threads: threads that read, and threads that decode in each of the pipelines that take turns (two on a CPU, one
+            on a GPU); 0 takes one for each core of this process.
 
     Attributes:
         skipped: file -> reason, for every image that could not be decoded so far (`on_error="skip"` of the source). Its
@@ -158,8 +170,9 @@ class DaliLoader(Loader):
         if self.device.type == "cuda" and self.device.index is None:
             self.device = torch.device("cuda", torch.cuda.current_device())
         self.threads = threads or len(os.sched_getaffinity(0))
-        self._index = source.index
+        self._index = source.index.numpy()
         self._bad: dict[int, str] = {}  # position -> why it cannot be decoded
+        self._spare: deque[np.ndarray] = deque()  # memory to read files into, of batches that have been decoded
         self._refused: set[int] = set()  # JPEG files that Pillow decodes and DALI does not
 
     @property
@@ -209,42 +222,63 @@ class DaliLoader(Loader):
             )
 
     def _decode(self, todo: Sequence[Tensor]) -> Iterator[ImageBatch]:
-        """The batches whose positions are given, through a DALI pipeline of their own, until DALI refuses one."""
+        """The batches whose positions are given, through DALI pipelines of their own, until DALI refuses one."""
         readers = ThreadPoolExecutor(self.threads)
+        lanes = min(LANES[self.device.type], len(todo))
+        ahead = PREFETCH // LANES[self.device.type]
         try:
-            feed = Feed(todo, self._read, readers, self.threads)
-            pipeline = self._pipeline(feed)
-            for _ in todo:
-                stream = torch.cuda.current_stream(self.device) if self.device.type == "cuda" else None
-                try:
-                    (images,) = pipeline.run(stream)
-                except RuntimeError as error:
-                    raise Undecodable(str(error)) from error
-                yield self._batch(images, [image.position for image in feed.under_way.popleft()])
+            feeds = [Feed(todo[lane::lanes], self._read, readers, self.threads, ahead) for lane in range(lanes)]
+            pipelines = []
+            for feed in feeds:
+                pipelines.append(self._pipeline(feed, ahead))
+                pipelines[-1].schedule_run()  # it decodes while the next one is built
+            for number in range(len(todo)):
+                feed, pipeline = feeds[number % lanes], pipelines[number % lanes]
+                images = self._next(pipeline)
+                parts = feed.under_way.popleft()
+                self._spare.extend(part.memory for part in parts)
+                pipeline.schedule_run()  # it decodes while this batch is in use
+                yield self._batch(images, [image.position for part in parts for image in part.images])
         finally:
             readers.shutdown(cancel_futures=True)
 
-    def _read(self, positions: list[int]) -> list[Encoded]:
-        return [self._encoded(position) for position in positions]
+    def _next(self, pipeline: Any) -> Any:
+        """The next batch of a pipeline, packed."""
+        stream = torch.cuda.current_stream(self.device) if self.device.type == "cuda" else None
+        try:
+            (images,) = pipeline.outputs(stream)
+        except RuntimeError as error:
+            raise Undecodable(str(error)) from error
+        return images
 
-    def _encoded(self, wanted: int) -> Encoded:
-        """The image at position `wanted`, or the next one that can be decoded."""
+    def _read(self, positions: list[int]) -> Part:
+        try:
+            memory = self._spare.pop()
+        except IndexError:
+            memory = np.empty(0, np.uint8)
+        memory, contents = read_files([self.source.files[position] for position in positions], memory)
+        return Part([self._encoded(*image) for image in zip(positions, contents, strict=True)], memory)
+
+    def _encoded(self, wanted: int, content: np.ndarray | None) -> Encoded:
+        """The image at position `wanted`, of which the file may have been read, or the next one that can be decoded."""
         for position in (place % self.count for place in range(wanted, wanted + self.count)):
             if position in self._bad:
                 continue
             try:
-                return Encoded(position, self._content(position))
+                return Encoded(position, self._content(position, content if position == wanted else None))
             except DataError as error:
                 if self.source.on_error == "raise":
                     raise
                 self._bad[position] = str(error.__cause__)
         raise DataError(f"none of the images in {self.source.root} can be decoded; one is {next(iter(self.skipped))}")
 
-    def _content(self, position: int) -> np.ndarray:
+    def _content(self, position: int, content: np.ndarray | None = None) -> np.ndarray:
+        """What DALI is to decode for an image; `content` is its file, where that has been read."""
         file = self.source.files[position]
-        content = read_file(file)
-        if jpeg_components(content) in DECODED and position not in self._refused:
-            return np.frombuffer(content, np.uint8)
+        if content is None:
+            content = np.frombuffer(read_file(file), np.uint8)
+        if _host.jpeg_components(content) in DECODED and position not in self._refused:
+            return content
         # A portable pixmap, which is a line of text and the pixels: so DALI packs what Pillow decodes, too.
         pixels = decode_image(file, self.source.channels, self.source.resize_shorter)
         kind = "P6" if self.source.channels == 3 else "P5"
@@ -257,7 +291,7 @@ class DaliLoader(Loader):
         Raises:
             DataError: an image is damaged and is not to be skipped; or none is, and DALI refuses even plain pixels.
         """
-        positions = [self._encoded(position).position for position in wanted]
+        positions = [self._encoded(position, None).position for position in wanted]
         files = [self.source.files[position] for position in positions]
         _, skipped = decode_files(files, self.source.channels, on_error=self.source.on_error)
         reasons = dict(skipped)
@@ -267,15 +301,15 @@ class DaliLoader(Loader):
         if not skipped:
             self._refused.update(positions)
 
-    def _pipeline(self, feed: Feed) -> Any:
-        """A DALI pipeline from encoded images to one packed batch of pixels."""
+    def _pipeline(self, feed: Feed, ahead: int) -> Any:
+        """A DALI pipeline from encoded images to one packed batch of pixels, `ahead` batches ahead."""
         dali = _import_dali()
         on_gpu = self.device.type == "cuda"
         pipeline = dali.Pipeline(
             batch_size=self.batch_size,
             num_threads=self.threads,
             device_id=self.device.index if on_gpu else None,
-            prefetch_queue_depth=PREFETCH,
+            prefetch_queue_depth=ahead,
             exec_dynamic=True,  # it leaves the memory of an output to whoever holds it
         )
         with pipeline:
@@ -294,14 +328,14 @@ class DaliLoader(Loader):
 
     def _batch(self, images: Any, positions: list[int]) -> ImageBatch:
         """DALI's packed batch as an ImageBatch; its tables travel to a GPU in one transfer that nobody waits for."""
-        sizes = torch.tensor([shape[:2] for shape in images.shape()], dtype=torch.int32)
-        counts = sizes.long().prod(dim=1) * self.source.channels
-        chosen = torch.tensor(positions)
+        # Tables are made by numpy, where a step on a few numbers takes a tenth of what it takes torch.
+        sizes = np.array(images.shape(), dtype=np.int32)[:, :2].copy()
+        counts = sizes.prod(axis=1, dtype=np.int64) * self.source.channels
         # A row of sizes is two numbers of 32 bits: in the table it travels as one of 64.
-        columns = [counts.cumsum(0) - counts, self._index[chosen], sizes.view(torch.int64)[:, 0]]
+        columns = [counts.cumsum() - counts, self._index[positions], sizes.view(np.int64)[:, 0]]
         if self.source.label is not None:
-            columns.append(self.source.label[chosen])
-        table = torch.stack(columns)
+            columns.append(self.source.label.numpy()[positions])
+        table = torch.from_numpy(np.stack(columns))
         on_gpu = self.device.type == "cuda"
         if on_gpu:
             table = table.pin_memory().to(self.device, non_blocking=True)

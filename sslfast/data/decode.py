@@ -35,6 +35,7 @@ import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps
 
+from sslfast import _host
 from sslfast.data.batch import ImageBatch
 from sslfast.errors import DataError, UserError
 
@@ -42,8 +43,6 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 MODES = {1: "L", 3: "RGB"}
 MEMINFO = Path("/proc/meminfo")
 CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-START_OF_FRAME = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}  # ITU-T T.81, table B.1
-WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}  # markers that no segment follows
 GROUP = 32  # files handed to a thread at a time: for tiny images a hand-over costs as much as the decoding
 
 
@@ -87,22 +86,24 @@ def read_file(file: str | Path | Member) -> bytes:
         raise DataError(_undecodable(file, error)) from error
 
 
-def jpeg_components(content: bytes) -> int:
-    """Components of an encoded JPEG file: 1 gray, 3 colour, 4 inks; 0 for what is no JPEG file, or is damaged."""
-    if not content.startswith(b"\xff\xd8\xff"):
-        return 0
-    place = 2
-    while place + 10 <= len(content) and content[place] == 0xFF:
-        marker = content[place + 1]
-        if marker in START_OF_FRAME:
-            return content[place + 9]  # after length (2 bytes), precision (1), height (2) and width (2)
-        if marker == 0xFF:  # a fill byte
-            place += 1
-        elif marker in WITHOUT_LENGTH:
-            place += 2
-        else:
-            place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
-    return 0
+def read_files(files: Sequence[str | Member], memory: np.ndarray) -> tuple[np.ndarray, list[np.ndarray | None]]:
+    """The encoded bytes of image files, read into memory that can be used again, while other threads run.
+
+    Args:
+        files: paths, or places in archives.
+        memory: (bytes,) uint8 to read them into.
+
+    Returns:
+        The memory that was used, new where the given one is too small; and the part of it that is each file, (bytes,)
+        uint8, or None where the file is not there as a whole: `read_file` says why.
+    """
+    places = [
+        (os.fsencode(file.archive), file.offset, file.size) if isinstance(file, Member) else (os.fsencode(file), 0, -1)
+        for file in files
+    ]
+    memory, ends, whole = _host.read_files(places, memory)
+    parts = zip([0, *ends][: len(ends)], ends, whole, strict=True)
+    return memory, [memory[begin:end] if is_whole else None for begin, end, is_whole in parts]
 
 
 def decode_image(path: str | Path | Member, channels: int = 3, resize_shorter: int = 0) -> np.ndarray:

@@ -8,6 +8,7 @@ import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 from data.samples_dali import close, load, write
@@ -174,15 +175,15 @@ def test_a_selection_keeps_what_names_its_images(images):
 
 
 def test_files_are_read_ahead(images, monkeypatch):
-    """While the first batch is in use, the next is decoded, and the files of two more are read."""
+    """While the first batch is in use, two more are decoded, and the files of another two are read."""
     read, enough = [], threading.Event()
     content = DaliLoader._content
 
-    def counted(self, position):
+    def counted(self, position, *file):
         read.append(position)
-        if len(read) == 8:
+        if len(read) == 10:
             enough.set()
-        return content(self, position)
+        return content(self, position, *file)
 
     monkeypatch.setattr(DaliLoader, "_content", counted)
     batches = load(build_source("folder", images), 2).epoch(0)
@@ -192,14 +193,53 @@ def test_files_are_read_ahead(images, monkeypatch):
     assert len(read) < 22
 
 
+def test_memory_that_files_were_read_into_is_used_again(images):
+    loader, used = load(build_source("folder", images), 4), []
+    assert len(list(loader.epoch(0))) == 5
+    loader._spare.append(large := np.empty(1 << 20, np.uint8))
+    read = loader._read
+
+    def recorded(positions):
+        part = read(positions)
+        used.append(part.memory)
+        return part
+
+    loader._read = recorded
+    for epoch in (1, 2, 3):
+        expected = MemoryLoader(loader.source.read(), 4).epoch(epoch)
+        for ours, theirs in zip(loader.epoch(epoch), expected, strict=True):
+            close(ours, theirs, worst=3, mean=1.0)
+    assert len(used) == 15 and sum(memory is large for memory in used) >= 3
+    assert len(loader._spare) <= 6  # what was ever in hand at once, and the large one
+
+
+def recorded(positions):
+        part = read(positions)
+        used.append(part.memory.__array_interface__["data"][0])
+        return part
+
+    loader._read = recorded
+    for epoch in (1, 2, 3):
+        expected = MemoryLoader(loader.source.read(), 4).epoch(epoch)
+        for ours, theirs in zip(loader.epoch(epoch), expected, strict=True):
+            close(ours, theirs, worst=3, mean=1.0)
+    assert len(used) == 15 and len(loader._spare) == 5
+    assert len(set(used) & places) >= 3  # the others were too small for larger files
+
+
 def test_what_dali_decodes_in_place_lives_as_long_as_its_pipeline(images):
     loader = load(build_source("folder", images), 4)
     with ThreadPoolExecutor(1) as readers:
-        feed = Feed(loader.order(0).split(4)[:2], loader._read, readers, 1)
-        pipeline = loader._pipeline(feed)
+        feed = Feed(loader.order(0).split(4)[:2], loader._read, readers, 1, 2)
+        pipeline = loader._pipeline(feed, 2)
         pipeline.run()
         kept = weakref.ref(feed)
-        content = {image.content.__array_interface__["data"][0] for batch in feed.under_way for image in batch}
+        content = {
+            image.content.__array_interface__["data"][0]
+            for batch in feed.under_way
+            for part in batch
+            for image in part.images
+        }
         assert len(content) == 8  # of the batch that was taken out, too, as nobody has removed it
         del feed
         pipeline.run()

@@ -196,8 +196,8 @@ def test_a_file_that_only_pillow_decodes(tmp_path, monkeypatch):
     loader = load(source, 2, shuffle=False)
     content = DaliLoader._content
 
-    def garbled(self, position):  # as if DALI could not decode the third file
-        found = content(self, position)
+    def garbled(self, position, *file):  # as if DALI could not decode the third file
+        found = content(self, position, *file)
         return found[:100] if position == 2 and bytes(found[:2]) == b"\xff\xd8" else found
 
     monkeypatch.setattr(DaliLoader, "_content", garbled)
