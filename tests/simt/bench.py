@@ -121,7 +121,7 @@ def guarded(seed: int = 0) -> Iterator[None]:
 
 @contextmanager
 def hopper(multiprocessors: int = 4) -> Iterator[None]:
-    """Inside, the bench is an sm_90 chip of so many multiprocessors, whose kernels may use what csrc/stable/hopper.h offers."""
+    """Inside, the bench is an sm_90 chip, whose kernels may use what csrc/stable/hopper.h offers."""
     runtime = load()
     runtime.simt_hopper(multiprocessors)
     try:

@@ -274,7 +274,12 @@ MUTANTS = [
             ("forward", "missing wait", "  mbarrier_wait(ring.rows, 0);\n", ""),
             ("forward", "missing wait", "mbarrier_wait(ring.full[slot.stage], slot.parity);\n", ""),
             ("forward", "missing wait", "mbarrier_wait(ring.empty[slot.stage], slot.parity ^ 1);\n", ""),
-            ("forward", "missing wait", "wgmma_wait<1>();\n    ring.release(previous);\n    previous", "ring.release(previous);\n    previous"),
+            (
+                "forward",
+                "missing wait",
+                "wgmma_wait<1>();\n    ring.release(previous);\n    previous",
+                "ring.release(previous);\n    previous",
+            ),
             ("forward", "missing tail guard", "row < count && k < depth ? static", "k < depth ? static"),
             ("forward", "missing tail guard", "if (keep[m] == 0xffffffffu) continue;", "continue;"),
             ("forward", "wrong index", "first == 0 ? tiles_before(own + 1) - begin : 0;", "0;"),

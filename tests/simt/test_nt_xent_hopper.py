@@ -100,8 +100,8 @@ def test_what_they_take(dtype, depth, tf32, taken, hopper):
     assert used == taken
 
 
-# Odd and even circles of three to five sectors; sectors of two turns of a block, the last of which has one; shares of a half circle;
-# four warp groups, and two for deep rows.
+# Odd and even circles of three to five sectors; sectors of two turns of a block, the last of which has one; shares of a
+# half circle; four warp groups, and two for deep rows.
 @pytest.mark.parametrize(
     ("rows", "depth", "multiprocessors"),
     [
