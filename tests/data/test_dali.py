@@ -213,20 +213,6 @@ def test_memory_that_files_were_read_into_is_used_again(images):
     assert len(loader._spare) <= 6  # what was ever in hand at once, and the large one
 
 
-def recorded(positions):
-        part = read(positions)
-        used.append(part.memory.__array_interface__["data"][0])
-        return part
-
-    loader._read = recorded
-    for epoch in (1, 2, 3):
-        expected = MemoryLoader(loader.source.read(), 4).epoch(epoch)
-        for ours, theirs in zip(loader.epoch(epoch), expected, strict=True):
-            close(ours, theirs, worst=3, mean=1.0)
-    assert len(used) == 15 and len(loader._spare) == 5
-    assert len(set(used) & places) >= 3  # the others were too small for larger files
-
-
 def test_what_dali_decodes_in_place_lives_as_long_as_its_pipeline(images):
     loader = load(build_source("folder", images), 4)
     with ThreadPoolExecutor(1) as readers:
