@@ -101,7 +101,7 @@ def test_what_they_take(dtype, depth, tf32, taken, hopper):
 
 
 # Odd and even circles of three to five sectors; sectors of two turns of a block, the last of which has one; shares of a
-# half circle; four warp groups, and two for deep rows.
+# half circle; four warp groups, and two for deep rows; as much shared memory as either takes.
 @pytest.mark.parametrize(
     ("rows", "depth", "multiprocessors"),
     [
@@ -113,6 +113,8 @@ def test_what_they_take(dtype, depth, tf32, taken, hopper):
         (600, 260, 4),
         (300, 260, 8),
         (600, 260, 8),
+        (600, 256, 4),
+        (300, 512, 4),
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
