@@ -45,7 +45,7 @@ def test_bad_options_name_the_cure(encoder: Encoder, options, cure):
 
 
 def test_a_batch_of_one_image_is_refused(encoder: Encoder):
-    with pytest.raises(UserError, match="batch norm got a single value a channel .* set a batch size of 2 or more"):
+    with pytest.raises(UserError, match=r"batch norm got a single value a channel .* set a batch size of 2 or more"):
         evaluate_nonlinear(encoder, ALL, batch_size=1)
 
 

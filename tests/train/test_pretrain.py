@@ -331,7 +331,7 @@ def test_a_batch_too_small_for_batch_norm_is_explained(tiny, tmp_path, devices, 
 
 
 def test_a_batch_norm_of_a_single_value_is_explained(tiny):
-    with pytest.raises(UserError, match="batch norm got a single value a channel .* batch size of 2 .* larger image"):
+    with pytest.raises(UserError, match=r"batch norm got a single value a channel .* batch size of 2 .* larger image"):
         pretrain(tiny(backbone="train.tiny:Narrowing", batch_size=1))
     pretrain(tiny(backbone="train.tiny:Narrowing", batch_size=2, max_steps=1), overwrite=True)
 
