@@ -307,6 +307,8 @@ def _below(end: float) -> str:
 
 def _check_milestones(config: TrainConfig) -> None:
     numbers = config.milestones
+    if not isinstance(numbers, list):  # config.yaml holds it as one
+        raise UserError(f"milestones is {numbers!r}; it must be a list of numbers")
     if bool(numbers) != (config.schedule == "step"):
         raise UserError(
             f"milestones is {numbers} and schedule is {config.schedule!r}; the step schedule needs milestones, for "

@@ -76,6 +76,7 @@ def test_out_is_named_after_the_method():
         ({"schedule": "step", "milestones": [0, 1]}, "must ascend"),
         ({"schedule": "step", "milestones": [1, 3]}, "must ascend"),
         ({"schedule": "step", "milestones": 2}, "milestones is 2; it must be a list of numbers"),
+        ({"schedule": "step", "milestones": range(1, 3)}, "it must be a list of numbers"),
         ({"schedule": "step", "milestones": ["1"]}, "it must be a list of numbers"),
         ({"optimizer": "adam"}, "meant for sgd; set --learning-rate for adam"),
         ({"data_options": {"limit": 3}}, "data_options.limit is set by an option of its own: --limit$"),
