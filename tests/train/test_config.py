@@ -67,7 +67,6 @@ def test_out_is_named_after_the_method():
         ({"compile": "false"}, "compile is 'false'; it must be true or false"),
         ({"split": 1}, "split is 1; it must be text"),
         ({"method_options": [1]}, "method_options is \\[1\\]; it must be a mapping"),
-        ({"out": ""}, "out is empty; name the run folder"),
         ({"on_error": "ignore"}, "on_error is 'ignore'"),
         ({"schedule": "plateau", "warmup_epochs": 3}, "warmup_epochs needs any schedule but plateau"),
         ({"schedule": "step"}, "milestones is \\[\\] and schedule is 'step'; the step schedule needs milestones"),
@@ -130,6 +129,14 @@ def test_resume_refuses_to_become_another_run(tiny, changes):
     with pytest.raises(UserError, match=f"cannot resume: .* has {name} .*, not .*leave --{name.replace('_', '-')} out"):
         resolve(TrainConfig(**changes), saved)
     assert getattr(saved, name) != value
+
+
+@pytest.mark.parametrize("out", ["", " "])
+def test_an_empty_run_folder_is_refused(tiny, out):
+    with pytest.raises(UserError, match="out is empty; name the run folder"):
+        resolve(replace(tiny(), out=out))
+    with pytest.raises(UserError, match="out is empty"):
+        resolve(TrainConfig(out=out), resolve(tiny()))
 
 
 def test_every_number_is_bounded():
