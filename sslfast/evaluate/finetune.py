@@ -18,6 +18,7 @@ from sslfast.evaluate.budget import training_steps
 from sslfast.evaluate.features import Encoder, MapMean, apply, evaluating, known_labels
 from sslfast.evaluate.results import Scores, accuracy, compared_with, ranks
 from sslfast.evaluate.subsets import label_subset
+from sslfast.models.backbone import explained_batch_norm
 from sslfast.registry import nearest
 
 # What is between the backbone and the linear layer.
@@ -73,7 +74,8 @@ def evaluate_finetune(
         Scores with `steps` made; with early stopping also `held_out_images`, and `best_step`, whose weights were kept.
 
     Raises:
-        UserError: an option is out of its range, or the backbone has no feature map for the head.
+        UserError: an option is out of its range, the backbone has no feature map for the head, or a batch is one image
+            and too small for batch norm.
         TrainingError: the network diverged.
     """
     if not 0.0 < decay <= 1.0:
@@ -83,7 +85,8 @@ def evaluate_finetune(
     device = torch.device(encoder.device)
     loader = build_loader(encoder.train.select(subset), batch_size, seed=seed, device=device)
     draw = MultiView([training_view(encoder.view) if augmentation else encoder.view], seed)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
+    generators = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(generators), torch.enable_grad(), explained_batch_norm():
         torch.manual_seed(seed)
         network = _classifier(encoder, head).train()
         optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)

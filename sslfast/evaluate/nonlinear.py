@@ -13,6 +13,7 @@ from sslfast.evaluate.budget import training_steps
 from sslfast.evaluate.features import Encoder, apply, evaluating, known_labels
 from sslfast.evaluate.finetune import training_view
 from sslfast.evaluate.results import Scores, accuracy, ranks
+from sslfast.models.backbone import explained_batch_norm
 
 
 def evaluate_nonlinear(
@@ -49,7 +50,7 @@ def evaluate_nonlinear(
         Scores with `steps` made.
 
     Raises:
-        UserError: the backbone has no such layer, or an option is not positive.
+        UserError: the backbone has no such layer, an option is not positive, or a batch is one image.
         TrainingError: the classifier diverged.
 
     Source: Gidaris et al. 2018 (RotNet), section 4.1.
@@ -73,7 +74,7 @@ def evaluate_nonlinear(
                 batches = loader.epoch(epoch)
             batch = next(batches)
             features = frozen(draw(batch, epoch).tensors[0])
-            with torch.enable_grad():
+            with torch.enable_grad(), explained_batch_norm():
                 functional.cross_entropy(classifier(features), known_labels(batch)).backward()
             optimizer.step()
             optimizer.zero_grad()

@@ -59,6 +59,7 @@ class Method(nn.Module):
         self.multi_view = MultiView(views, seed)
         plain = presets.plain(backbone.image_size)[0]
         self.evaluation_view = plain.replace(mean=views[0].mean, std=views[0].std)
+        self.register_load_state_dict_pre_hook(_fill_empty_buffers)
 
     def views(self, batch: ImageBatch, epoch: int = 0) -> Views:
         """Views of every image of `batch`, on its device, without gradient."""
@@ -72,7 +73,12 @@ class Method(nn.Module):
         """Called after optimiser step `step` of `steps`: momentum encoder, queue, prototype freeze."""
 
     def before_epoch(self, features: Tensor | None) -> None:
-        """Called before an epoch: pseudo-labels from the data set's features (N, D), for methods that cluster."""
+        """Called before an epoch: pseudo-labels from the data set's features (N, D), for methods that cluster.
+
+        A run that goes on in the middle of an epoch does not call it again. What it makes must therefore be in buffers,
+        which checkpoints hold and ranks share. The constructor registers one empty where its shape is not known yet:
+        `register_buffer("labels", torch.zeros(0, dtype=torch.int64))`, here `self.labels = ...`.
+        """
 
     def players(self) -> dict[str, Parameters]:
         """Parameters by the optimiser that steps them; adversarial methods name two.
@@ -85,6 +91,13 @@ class Method(nn.Module):
     def pictures(self, views: Views) -> dict[str, Tensor]:
         """Named image rows for the report, (N, C, H, W) in [0, 1]: reconstructions, puzzles; empty by default."""
         return {}
+
+
+def _fill_empty_buffers(method: nn.Module, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
+    """Gives the buffers that the constructor left empty the shapes that they have in the state to load."""
+    for name, buffer in method.named_buffers():
+        if buffer.numel() == 0 and prefix + name in state:
+            buffer.resize_(state[prefix + name].shape)
 
 
 def _without_colour(view: ViewSpec) -> ViewSpec:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -113,6 +115,23 @@ class TimmBackbone(Backbone):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(images)
+
+
+@contextmanager
+def explained_batch_norm() -> Iterator[None]:
+    """Raises a UserError with the cure where batch norm is trained on a single value a channel, which has no deviation.
+
+    That is a batch of one image whose feature map has shrunk to one position.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UserError(
+            f"batch norm got a single value a channel ({error}); set a batch size of 2 or more images on each device, "
+            "or a larger image size"
+        ) from error
 
 
 def cifar_stem(network: ResNet, stride: int = 1) -> None:

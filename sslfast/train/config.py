@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -15,7 +16,7 @@ import yaml
 from sslfast import __version__, registry
 from sslfast.errors import UserError
 from sslfast.models.backbone import check_backbone_name
-from sslfast.options import number_hint
+from sslfast.options import described, fits, number_hint
 
 CONFIG_FILE = "config.yaml"
 
@@ -51,6 +52,25 @@ DEFAULTS: dict[str, Any] = {
     "nodes": 1,
     "max_steps": 0,
     "checkpoint_every": 1,
+}
+
+# The least of every number, and what it must be less than.
+BOUNDS: dict[str, tuple[float, float]] = {
+    "limit": (0, math.inf),
+    "image_size": (1, math.inf),
+    "epochs": (1, math.inf),
+    "batch_size": (1, math.inf),
+    "accumulate": (1, math.inf),
+    "learning_rate": (0, math.inf),
+    "momentum": (0, 1),
+    "weight_decay": (0, math.inf),
+    "warmup_epochs": (0, math.inf),
+    "clip_norm": (0, math.inf),
+    "seed": (0, 2**31),
+    "devices": (1, math.inf),
+    "nodes": (1, math.inf),
+    "max_steps": (0, math.inf),
+    "checkpoint_every": (1, math.inf),
 }
 
 # What a source and a method are given besides their own options, and the option of the run that says it.
@@ -92,13 +112,13 @@ class TrainConfig:
         accumulate: forward passes of one optimiser step, whose gradients are averaged; 1.
         optimizer: sgd, adam, adamw or lars; sgd.
         learning_rate: highest learning rate, used as given at any batch size; 0.06.
-        momentum: of sgd and lars; 0.9.
+        momentum: of sgd and lars, in [0, 1); 0.9.
         weight_decay: of everything but biases and normalisation; 5e-4.
         schedule: cosine (to zero), exponential (divide by 10 after every epoch), step (divide by 10 at every
             milestone), plateau (divide by 10 when 5 epochs did not lower the loss) or constant; cosine.
         milestones: epochs, in ascending order, after which the step schedule divides the learning rate; none.
-        warmup_epochs: epochs of linear warm-up, per step, of any schedule but plateau; 0. A recipe's own is cut to a
-            tenth of the epochs.
+        warmup_epochs: epochs of linear warm-up, per step, of any schedule but plateau, at most all of them; 0. A
+            recipe's own is cut to a tenth of the epochs.
         clip_norm: largest norm of the gradient; 0, no clipping.
         precision: 32-true, bf16-mixed or 16-mixed; bf16-mixed on CUDA and 32-true elsewhere.
         compile: compile the method with torch.compile; off.
@@ -254,19 +274,23 @@ def _check_same_run(given: dict[str, Any], saved: TrainConfig) -> None:
 def _checked(config: TrainConfig) -> TrainConfig:
     for name, type_ in get_type_hints(TrainConfig).items():
         value = getattr(config, name)
-        if get_origin(type_) is Literal and value not in get_args(type_):
+        if fits(value, type_):
+            continue
+        if get_origin(type_) is Literal:
             raise UserError(f"{name} is {value!r}; {registry.nearest(str(value), list(get_args(type_)))}")
+        raise UserError(f"{name} is {value!r}; it must be {described(type_)}{number_hint(value)}")
+    if not config.out.strip():
+        raise UserError("out is empty; name the run folder, for example runs/first")
     for field, given in GIVEN_OPTIONS.items():
         check_not_given(field, getattr(config, field), given)
-    at_least = {"epochs": 1, "batch_size": 1, "accumulate": 1, "devices": 1, "nodes": 1, "checkpoint_every": 1}
-    at_least |= {"image_size": 1, "limit": 0, "max_steps": 0, "learning_rate": 0, "momentum": 0, "weight_decay": 0}
-    at_least |= {"warmup_epochs": 0, "clip_norm": 0, "seed": 0}
-    for name, low in at_least.items():
+    for name, (least, end) in BOUNDS.items():
         value = getattr(config, name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= low:
-            raise UserError(f"{name} is {value!r}; it must be a number of at least {low}{number_hint(value)}")
-    if config.seed >= 2**31:
-        raise UserError(f"seed is {config.seed}; it must be less than 2^31")
+        if not least <= value < end:
+            raise UserError(f"{name} is {value}; it must be at least {least} and {_below(end)}")
+    if config.warmup_epochs > config.epochs:
+        raise UserError(
+            f"warmup_epochs is {config.warmup_epochs} and the run has {config.epochs} epochs; lower it, or train longer"
+        )
     if config.warmup_epochs and config.schedule == "plateau":
         raise UserError("warmup_epochs needs any schedule but plateau, which follows the loss from the first step")
     _check_milestones(config)
@@ -277,10 +301,14 @@ def _checked(config: TrainConfig) -> TrainConfig:
     return config
 
 
+def _below(end: float) -> str:
+    return "finite" if end == math.inf else f"less than {end}"
+
+
 def _check_milestones(config: TrainConfig) -> None:
     numbers = config.milestones
-    if not isinstance(numbers, list) or any(isinstance(x, bool) or not isinstance(x, (int, float)) for x in numbers):
-        raise UserError(f"milestones is {numbers!r}; give a list of epochs, for example [120, 160]")
+    if not isinstance(numbers, list):  # config.yaml holds it as one
+        raise UserError(f"milestones is {numbers!r}; it must be a list of numbers")
     if bool(numbers) != (config.schedule == "step"):
         raise UserError(
             f"milestones is {numbers} and schedule is {config.schedule!r}; the step schedule needs milestones, for "

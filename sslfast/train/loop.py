@@ -19,6 +19,7 @@ from sslfast import __version__
 from sslfast.data import ImageBatch, Loader
 from sslfast.errors import TrainingError, UserError
 from sslfast.methods import Method
+from sslfast.models.backbone import explained_batch_norm
 from sslfast.train.batch_norm import synchronise_batch_norm
 from sslfast.train.checkpoint import (
     CHECKPOINT_FILE,
@@ -118,14 +119,18 @@ class Loop:
                 self.board.close()
 
     def _epoch(self, signals: StopSignals) -> None:
-        """The rest of the epoch under way, as far as the run goes."""
+        """The rest of the epoch under way, as far as the run goes; an epoch whose batches are done ends before a stop.
+
+        So a run goes on in the middle of an epoch or at the start of the next, and one that has reached its end ends.
+        """
         position = self.position
         self.method.train()
         if position.batch == 0:
             self._before_epoch()
         self.started, self.images = time.perf_counter(), 0
         batches = self.loader.epoch(position.epoch, start=position.batch)
-        while position.step < self.last_step:
+        complete, over, signum = position.batch == len(self.loader), False, 0
+        while complete or not (over or signum):  # a complete epoch asks the loader on: it may end with a warning
             with self.stopwatch("data"):
                 group = list(itertools.islice(batches, self.config.accumulate))
             if not group:
@@ -133,12 +138,15 @@ class Loop:
             self.pending.append(self._step(group))
             if not self.reads_rarely or position.step % STEPS_BETWEEN_READS == 0:
                 self._read_scalars()
-            if signum := self._agree(signals.received):
-                self._read_scalars()
-                self.save()
-                raise Interrupted(self._goodbye(signum), signum)
+            signum = self._agree(signals.received)
+            complete, over = position.batch == len(self.loader), position.step == self.last_step
         self._read_scalars()
-        self._end_epoch(complete=position.batch == len(self.loader))
+        if complete or over:
+            self._end_epoch(complete)
+        if over or signum or (complete and self.position.epoch % self.config.checkpoint_every == 0):
+            self.save()
+        if signum and not over:
+            raise Interrupted(self._goodbye(signum), signum)
 
     def _step(self, group: list[ImageBatch]) -> dict[str, Tensor]:
         """One optimiser step on the mean gradient of the batches of `group`; returns the mean of their scalars."""
@@ -147,7 +155,7 @@ class Loop:
             with self.stopwatch("views"):
                 views = self.method.views(batch, position.epoch)
             with self.fabric.no_backward_sync(self.model, enabled=number < len(group)):
-                with self.stopwatch("forward"):
+                with self.stopwatch("forward"), explained_batch_norm():
                     output = self.model(views)
                 if "loss" not in output:
                     raise UserError(
@@ -232,10 +240,6 @@ class Loop:
             for schedule in self.schedules:
                 schedule.after_epoch(row["loss"])
             self.position = Position(epoch=position.epoch + 1, step=position.step)
-        if self.position.step == self.last_step or (
-            complete and self.position.epoch % self.config.checkpoint_every == 0
-        ):
-            self.save()
 
     def _write(self, row: dict[str, float]) -> None:
         self.metrics.append(row)

@@ -28,7 +28,7 @@ from sslfast.train.loop import Loop, rank_zero
 from sslfast.train.run import BACKBONE_FILE, PICTURES_FOLDER, build_method, find_source, write_backbone, write_pictures
 from sslfast.train.stop import StopSignals
 
-# What --overwrite removes, and nothing else that may lie in the folder.
+# What --overwrite removes, and nothing else that may lie in the folder: what pretrain and the later commands make.
 RUN_FILES = (
     CONFIG_FILE,
     METRICS_FILE,
@@ -38,6 +38,9 @@ RUN_FILES = (
     PICTURES_FOLDER,
     "results.json",
     "report.html",
+    "backbone.timm.safetensors",
+    "backbone.torchvision.safetensors",
+    "backbone.onnx",
 )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torchvision.utils import make_grid, save_image
 
 from sslfast import __version__, methods
@@ -131,6 +132,8 @@ def write_backbone(method: Method, config: TrainConfig, out: Path) -> None:
 def write_pictures(method: Method, images: ImageBatch, out: Path) -> None:
     """Writes pictures/views.png, one row a view, and a row for each of the method's own pictures, of the first images.
 
+    Views of several sizes are all shown at the largest height and width among them.
+
     Raises:
         TrainingError: a file cannot be written.
     """
@@ -146,7 +149,8 @@ def write_pictures(method: Method, images: ImageBatch, out: Path) -> None:
     pictures |= {name: [picture] for name, picture in method.pictures(views).items()}
     for name, tensors in pictures.items():
         file = io.BytesIO()
-        tiles = [image for row in tensors for image in visible(row)]
+        height, width = (max(row.shape[side] for row in tensors) for side in (2, 3))
+        tiles = [image for row in tensors for image in functional.interpolate(visible(row), (height, width))]
         grid = make_grid(tiles, nrow=len(tensors[0]), padding=2, pad_value=1.0)
         save_image(grid, file, format="png")
         write_atomically(folder / f"{name}.png", file.getbuffer())

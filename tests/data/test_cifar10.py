@@ -63,7 +63,15 @@ def write_batches(folder, count=20):
     return written
 
 
-def check(source, images, labels):
+def by_turns(images, labels):
+    """The first image of every class, the second of every class, …"""
+    turns = [int((labels[:position] == label).sum()) for position, label in enumerate(labels)]
+    order = sorted(range(len(labels)), key=lambda position: (turns[position], labels[position]))
+    return images[order], labels[order]
+
+
+def check(source, images, labels, limit=None):
+    images, labels = (values[:limit] for values in by_turns(images, labels))
     batch = source.read()
     assert len(source) == len(batch) == len(images)
     assert batch.label.tolist() == labels.tolist() and batch.index.tolist() == list(range(len(images)))
@@ -106,7 +114,9 @@ def test_official_archive_is_read_without_unpacking(tmp_path, as_root):
 
 def test_limit(tmp_path):
     written = write_batches(tmp_path / "cifar-10-batches-py")
-    check(build_source("cifar10", tmp_path, limit=33), *(values[:33] for values in written["train"]))
+    source = build_source("cifar10", tmp_path, limit=10)
+    assert len(source) == 10 and sorted(source.read().label.tolist()) == list(range(10))
+    check(build_source("cifar10", tmp_path, limit=33), *written["train"], limit=33)
 
 
 def test_class_folders(tmp_path):

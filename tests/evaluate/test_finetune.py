@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from sslfast.augment import MultiView, ViewSpec
@@ -99,6 +100,12 @@ def test_the_budget_is_bounded_unless_epochs_are_given(encoder: Encoder):
 def test_options_out_of_range_name_the_cure(encoder: Encoder, options):
     with pytest.raises(UserError, match="give"):
         evaluate_finetune(encoder, ALL, **options)
+
+
+def test_a_batch_too_small_for_batch_norm_names_the_cure(encoder: Encoder):
+    encoder.backbone = nn.Sequential(encoder.backbone, nn.BatchNorm1d(12))
+    with pytest.raises(UserError, match=r"batch norm got a single value .* set a batch size of 2 or more"):
+        evaluate_finetune(encoder, ALL, batch_size=1)
 
 
 def test_a_network_that_diverges_names_the_cure(encoder: Encoder):

@@ -44,6 +44,11 @@ def test_bad_options_name_the_cure(encoder: Encoder, options, cure):
         evaluate_nonlinear(encoder, ALL, **options)
 
 
+def test_a_batch_of_one_image_is_refused(encoder: Encoder):
+    with pytest.raises(UserError, match=r"batch norm got a single value a channel .* set a batch size of 2 or more"):
+        evaluate_nonlinear(encoder, ALL, batch_size=1)
+
+
 def test_a_backbone_without_a_map_needs_a_layer(encoder: Encoder):
     encoder.backbone = nn.Flatten()
     with pytest.raises(UserError, match="name a layer"):

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 import yaml
@@ -11,7 +12,7 @@ from sslfast import methods, registry
 from sslfast.data import build_source
 from sslfast.errors import UserError
 from sslfast.train import TrainConfig, resolve
-from sslfast.train.config import DEFAULTS, GIVEN_OPTIONS, read_config, write_config
+from sslfast.train.config import BOUNDS, DEFAULTS, GIVEN_OPTIONS, read_config, write_config
 
 RECIPES = sorted((Path(registry.__file__).parent / "recipes").glob("*.yaml"))
 
@@ -50,12 +51,22 @@ def test_out_is_named_after_the_method():
         ({"learning_rate": -1.0}, "learning_rate is -1.0"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
         ({"epochs": "three"}, "epochs is 'three'"),
-        ({"learning_rate": "1e-3"}, "it must be a number of at least 0; YAML reads this as text, write 0.001"),
+        ({"learning_rate": "1e-3"}, "it must be a number; YAML reads this as text, write 0.001"),
         ({"optimizer": "sdg", "learning_rate": 0.1}, "did you mean 'sgd'"),
         ({"schedule": "cosin"}, "did you mean 'cosine'"),
         ({"precision": "bf16"}, "did you mean 'bf16-mixed'"),
         ({"precision": "16-mixed"}, "needs CUDA"),
-        ({"seed": 2**31}, "less than 2\\^31"),
+        ({"seed": 2**31}, "seed is 2147483648; it must be at least 0 and less than 2147483648"),
+        ({"momentum": 1}, "momentum is 1; it must be at least 0 and less than 1"),
+        ({"learning_rate": float("inf")}, "learning_rate is inf; it must be at least 0 and finite"),
+        ({"weight_decay": float("inf")}, "weight_decay is inf"),
+        ({"warmup_epochs": 3.5}, "warmup_epochs is 3.5 and the run has 3 epochs"),
+        ({"epochs": 1.5}, "epochs is 1.5; it must be a whole number"),
+        ({"accumulate": 2.5}, "accumulate is 2.5; it must be a whole number"),
+        ({"batch_size": True}, "batch_size is True; it must be a whole number"),
+        ({"compile": "false"}, "compile is 'false'; it must be true or false"),
+        ({"split": 1}, "split is 1; it must be text"),
+        ({"method_options": [1]}, "method_options is \\[1\\]; it must be a mapping"),
         ({"on_error": "ignore"}, "on_error is 'ignore'"),
         ({"schedule": "plateau", "warmup_epochs": 3}, "warmup_epochs needs any schedule but plateau"),
         ({"schedule": "step"}, "milestones is \\[\\] and schedule is 'step'; the step schedule needs milestones"),
@@ -63,8 +74,9 @@ def test_out_is_named_after_the_method():
         ({"schedule": "step", "milestones": [2, 1]}, "must ascend, between 0 and the 3 epochs"),
         ({"schedule": "step", "milestones": [0, 1]}, "must ascend"),
         ({"schedule": "step", "milestones": [1, 3]}, "must ascend"),
-        ({"schedule": "step", "milestones": 2}, "milestones is 2; give a list of epochs"),
-        ({"schedule": "step", "milestones": ["1"]}, "give a list of epochs"),
+        ({"schedule": "step", "milestones": 2}, "milestones is 2; it must be a list of numbers"),
+        ({"schedule": "step", "milestones": range(1, 3)}, "it must be a list of numbers"),
+        ({"schedule": "step", "milestones": ["1"]}, "it must be a list of numbers"),
         ({"optimizer": "adam"}, "meant for sgd; set --learning-rate for adam"),
         ({"data_options": {"limit": 3}}, "data_options.limit is set by an option of its own: --limit$"),
         ({"data_options": {"on_error": "skip"}}, "data_options.on_error .* --on-error$"),
@@ -89,7 +101,7 @@ def test_options_of_their_own_are_the_arguments_that_sources_and_methods_share()
 @pytest.mark.parametrize(("epochs", "warmup"), [(1000, 10), (50, 5), (3, 0.3)])
 def test_a_recipes_warmup_is_cut_to_a_tenth_of_a_short_run(epochs, warmup):
     assert resolve(TrainConfig(method="simclr", data="shapes", epochs=epochs)).warmup_epochs == pytest.approx(warmup)
-    assert resolve(TrainConfig(method="simclr", data="shapes", epochs=epochs, warmup_epochs=20)).warmup_epochs == 20
+    assert resolve(TrainConfig(method="simclr", data="shapes", epochs=epochs, warmup_epochs=3)).warmup_epochs == 3
 
 
 def test_method_and_data_are_asked_for():
@@ -117,6 +129,25 @@ def test_resume_refuses_to_become_another_run(tiny, changes):
     with pytest.raises(UserError, match=f"cannot resume: .* has {name} .*, not .*leave --{name.replace('_', '-')} out"):
         resolve(TrainConfig(**changes), saved)
     assert getattr(saved, name) != value
+
+
+@pytest.mark.parametrize("out", ["", " "])
+def test_an_empty_run_folder_is_refused(tiny, out):
+    with pytest.raises(UserError, match="out is empty; name the run folder"):
+        resolve(replace(tiny(), out=out))
+    with pytest.raises(UserError, match="out is empty"):
+        resolve(TrainConfig(out=out), resolve(tiny()))
+
+
+def test_every_number_is_bounded():
+    numbers = {name for name, hint in get_type_hints(TrainConfig).items() if hint in (int, float)}
+    assert set(BOUNDS) == numbers
+
+
+def test_a_config_file_that_lost_a_value_is_named(tiny):
+    saved = replace(resolve(tiny()), epochs=None)
+    with pytest.raises(UserError, match="epochs is None; it must be a whole number"):
+        resolve(TrainConfig(), saved)
 
 
 def test_a_damaged_config_file_is_named(tmp_path):

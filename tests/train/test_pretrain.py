@@ -13,8 +13,9 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sslfast.errors import TrainingError, UserError
+from sslfast.export import SUFFIXES
 from sslfast.registry import resolve as find
-from sslfast.train import Interrupted, TrainConfig, pretrain
+from sslfast.train import Interrupted, TrainConfig, load_run, pretrain
 
 Brightness = find("methods", "train.tiny:Brightness")
 
@@ -105,6 +106,49 @@ def test_a_signal_saves_and_tells_how_to_resume(tiny, metrics, weights, monkeypa
     assert len(metrics(stopped)) == 1
     pretrain(TrainConfig(out=str(stopped)), resume=True)
     assert same(weights(straight), weights(stopped)) and metrics(straight) == metrics(stopped)
+
+
+@pytest.mark.parametrize(
+    ("changes", "last"),
+    [
+        ({"method": "Grouping", "checkpoint_every": 2}, 15),
+        ({"accumulate": 2, "schedule": "plateau"}, 9),
+    ],
+    ids=["clusters", "accumulates"],
+)
+def test_a_stop_at_any_step_loses_nothing(tiny, metrics, weights, monkeypatch, changes, last):
+    straight = pretrain(tiny("straight", **changes))
+    kind = find("methods", f"train.tiny:{changes.get('method', 'Brightness')}")
+    after_step = kind.after_step
+    for at in range(1, last + 1):
+
+        def stop(self, step, steps, at=at):
+            after_step(self, step, steps)
+            if step == at:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        config = tiny(f"stopped{at}", **changes)
+        with monkeypatch.context() as patch:
+            patch.setattr(kind, "after_step", stop)
+            if at == last:  # the run is at its end, and ends as any other
+                pretrain(config)
+            else:
+                with pytest.raises(Interrupted, match=f"at step {at} of {last}"):
+                    pretrain(config)
+        stopped = Path(config.out)
+        # The epochs that are done have their rows.
+        assert len(metrics(stopped) if (stopped / "metrics.csv").exists() else []) == at * 3 // last
+        if at < last:
+            pretrain(TrainConfig(out=config.out), resume=True)
+        assert same(weights(straight), weights(stopped)), at
+        assert metrics(straight) == metrics(stopped), at
+
+
+def test_what_a_clustering_method_made_is_in_a_run_that_is_opened(tiny, weights):
+    run = pretrain(tiny(method="Grouping", max_steps=7))
+    labels = load_run(run).method().labels
+    assert len(labels) == 44 and torch.equal(labels, weights(run)["labels"])
+    assert len(labels.unique()) > 1
 
 
 def test_resuming_a_finished_run_changes_nothing(tiny, weights, metrics):
@@ -203,10 +247,14 @@ def test_a_run_is_not_overwritten_unasked(tiny, weights):
         pretrain(tiny(seed=1))
     assert same(before, weights(run))
     (run / "notes.txt").write_text("mine")
-    (run / "report.html").write_text("of the old run")
+    for name in ("report.html", *(f"backbone{suffix}" for suffix in SUFFIXES.values())):
+        (run / name).write_text("of the old run")
     pretrain(tiny(seed=1, max_steps=5), overwrite=True)
     assert not same(before, weights(run))
-    assert (run / "notes.txt").exists() and not (run / "report.html").exists()
+    assert (run / "notes.txt").exists() and (run / "backbone.safetensors").read_bytes() != b"of the old run"
+    assert not any(
+        run.joinpath(name).exists() for name in ("report.html", "backbone.onnx", "backbone.timm.safetensors")
+    )
     assert len((run / "metrics.csv").read_text().splitlines()) == 2
 
 
@@ -280,6 +328,12 @@ def test_a_batch_too_small_for_batch_norm_is_explained(tiny, tmp_path, devices, 
     with pytest.raises(UserError, match=f"'simsiam' needs 2 images or more .* at least {least}$"):
         pretrain(config)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_batch_norm_of_a_single_value_is_explained(tiny):
+    with pytest.raises(UserError, match=r"batch norm got a single value a channel .* batch size of 2 .* larger image"):
+        pretrain(tiny(backbone="train.tiny:Narrowing", batch_size=1))
+    pretrain(tiny(backbone="train.tiny:Narrowing", batch_size=2, max_steps=1), overwrite=True)
 
 
 @pytest.mark.parametrize("channels", [1, 4])

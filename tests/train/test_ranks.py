@@ -68,6 +68,27 @@ def test_torchrun_and_a_resume_in_mid_epoch(tiny, tmp_path, weights, metrics):
     assert metrics(run) == metrics(Path(straight.out))
 
 
+def test_a_signal_to_one_rank_stops_all_at_the_end_of_an_epoch(tiny, tmp_path, weights, metrics):
+    """Rank 1 alone gets the signal; the ranks agree at step 10, the last one of the second epoch."""
+    options = {"method": "Recording", "method_options": {"folder": str(tmp_path)}, "devices": 2}
+    straight, stopped = tiny("straight", **options), tiny("stopped", **options)
+    pretrain(straight)
+    result = subprocess.run(
+        command(stopped),
+        env=environment(TINY_STOP_AT="8", TINY_STOPS="1"),
+        timeout=300,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert result.returncode == 143
+    assert "sslfast: stopped by SIGTERM at step 10 of 15" in result.stderr and "Traceback" not in result.stderr
+    assert [row["epoch"] for row in metrics(Path(stopped.out))] == ["1", "2"]
+    run = pretrain(TrainConfig(out=stopped.out), resume=True)
+    for name, value in weights(Path(straight.out)).items():
+        assert torch.equal(weights(run)[name], value), name
+    assert metrics(run) == metrics(Path(straight.out))
+
+
 def test_an_error_of_started_processes_keeps_its_type(tiny):
     with pytest.raises(TrainingError, match="the loss is nan at step 2 "):
         pretrain(tiny(devices=2, method="Diverging"))

@@ -61,6 +61,14 @@ def test_pictures_are_back_in_colours(run):
     assert gray.shape == picture.shape and torch.equal(gray[0], gray[1])
 
 
+def test_views_of_two_sizes_are_shown_at_the_larger(tiny):
+    picture = read_picture(pretrain(tiny(method="MultiCrop", max_steps=1)) / "pictures" / "views.png")
+    assert picture.shape == (3, 2 * 10 + 2, 8 * 10 + 2)
+    first = picture[:, 12:20, 2:10]
+    assert torch.equal(first, first[:, ::2, ::2].repeat_interleave(2, 1).repeat_interleave(2, 2))
+    assert len(first.unique()) > 4
+
+
 def views_mean():
     return presets.plain(8)[0].mean
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sslfast.augment import Views, presets
+from sslfast.augment import MultiView, Views, presets
 from sslfast.data import ImageBatch
 from sslfast.methods import Method
 from sslfast.models import Backbone
@@ -82,7 +82,7 @@ class Diverging(Brightness):
 class Recording(Brightness):
     """Writes what its rank has seen, and its weights, into `folder` after every step.
 
-    After step TINY_STOP_AT of the environment it stops the process that started the ranks.
+    After step TINY_STOP_AT of the environment it stops the process that started the ranks, or only the rank TINY_STOPS.
     """
 
     def __init__(
@@ -98,8 +98,9 @@ class Recording(Brightness):
 
     def after_step(self, step: int, steps: int) -> None:
         rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-        if rank == 0 and step == int(os.environ.get("TINY_STOP_AT", 0)):
-            os.kill(os.getppid(), signal.SIGTERM)
+        stops = int(os.environ.get("TINY_STOPS", -1))
+        if rank == max(stops, 0) and step == int(os.environ.get("TINY_STOP_AT", 0)):
+            os.kill(os.getppid() if stops < 0 else os.getpid(), signal.SIGTERM)
         torch.save({"seen": self.seen, "weights": dict(self.named_parameters())}, self.folder / f"{rank}-{step}.pt")
 
 
@@ -120,6 +121,38 @@ class Clustering(Brightness):
     def before_epoch(self, features: Tensor | None) -> None:
         assert features is not None
         self.seen.copy_(torch.stack([torch.tensor(float(len(features))), features.mean()]))
+
+
+class Grouping(Brightness):
+    """Makes pseudo-labels before an epoch, as clustering methods do: the nearest of three features drawn at random."""
+
+    def __init__(self, backbone: Backbone, image_size: int = 8, seed: int = 0) -> None:
+        super().__init__(backbone, image_size, seed)
+        self.register_buffer("labels", torch.zeros(0, dtype=torch.int64))
+
+    def before_epoch(self, features: Tensor | None) -> None:
+        assert features is not None
+        self.labels = torch.cdist(features, features[torch.randperm(len(features))[:3]]).argmin(dim=1)
+
+    def forward(self, views: Views) -> dict[str, Tensor]:
+        logits = self.head(self.backbone(views.tensors[0]))
+        return {"loss": nn.functional.cross_entropy(logits, self.labels[views.index])}
+
+
+class MultiCrop(Brightness):
+    """A second view, of half the size."""
+
+    def __init__(self, backbone: Backbone, image_size: int = 8, seed: int = 0) -> None:
+        super().__init__(backbone, image_size, seed)
+        specs = self.multi_view.specs
+        self.multi_view = MultiView([*specs, specs[0].replace(size=image_size // 2)], seed)
+
+
+class Narrowing(TinyBackbone):
+    """Averages over positions before batch norm, which then sees one value an image and channel."""
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        return self.layers[1](self.layers[0](images).mean(dim=(2, 3), keepdim=True))
 
 
 class Dots:

@@ -14,6 +14,7 @@ import torch
 
 from sslfast.data.batch import ImageBatch
 from sslfast.data.sources import check_choice, check_number
+from sslfast.data.sources.files import by_turns
 from sslfast.data.sources.folder import Folder, split_folders
 from sslfast.errors import DataError
 
@@ -32,6 +33,9 @@ class CIFAR10:
         cifar-10-batches-py/data_batch_1 … 5, test_batch      the official batches (`root` may be this folder itself)
         cifar-10-python.tar.gz                                the official archive, unpacked in memory
         train/<class>/*.jpg, test/<class>/*.jpg               class folders of any format that `folder` reads
+
+    The classes come by turns (the first image of each, the second of each, …, in the order of the files), so any first
+    part of the data set holds them all, and the batches give the images in the order in which their class folders do.
 
     Args:
         root: the folder; ~/.cache/sslfast/cifar10 when absent.
@@ -70,9 +74,10 @@ class CIFAR10:
         if not _holds_batches(self.root):
             _download(self.root, download)
         content = [_check_batch(name, data) for name, data in _read_files(self.root, FILES[split])]
-        images = np.concatenate([images for images, _ in content])[: limit or None]
-        labels = np.concatenate([labels for _, labels in content])[: limit or None]
-        self._content = ImageBatch.from_dense(torch.from_numpy(images), label=torch.from_numpy(labels))
+        labels = np.concatenate([labels for _, labels in content])
+        order = by_turns(labels)[: limit or None]
+        images = np.concatenate([images for images, _ in content])[order]
+        self._content = ImageBatch.from_dense(torch.from_numpy(images), label=torch.from_numpy(labels[order]))
 
     def __len__(self) -> int:
         return len(self._content)
@@ -83,7 +88,7 @@ class CIFAR10:
         return self._content.skipped if isinstance(self._content, Folder) else []
 
     def read(self) -> ImageBatch:
-        """The split in CPU memory: (32, 32, 3) images in the official order, or that of `Folder`."""
+        """The split in CPU memory: (32, 32, 3) images."""
         return self._content.read() if isinstance(self._content, Folder) else self._content
 
 
