@@ -116,8 +116,9 @@ def _sparse_cross_entropy_backward(
     grad: Tensor, logits: Tensor, indices: Tensor, weights: Tensor, total: Tensor
 ) -> Tensor:
     weights = weights * grad
-    result = (logits - total).exp_().mul_(weights.sum(1, keepdim=True)).scatter_add_(1, indices, -weights)
-    return result.to(logits.dtype).contiguous()
+    result = torch.empty_like(logits, dtype=weights.dtype)  # in the memory format of the logits
+    torch.sub(logits, total, out=result).exp_().mul_(weights.sum(1, keepdim=True)).scatter_add_(1, indices, -weights)
+    return result.to(logits.dtype)
 
 
 @_sparse_cross_entropy.register_fake
@@ -127,7 +128,7 @@ def _(logits: Tensor, indices: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]
 
 @_sparse_cross_entropy_backward.register_fake
 def _(grad: Tensor, logits: Tensor, indices: Tensor, weights: Tensor, total: Tensor) -> Tensor:
-    return logits.new_empty(logits.shape)
+    return torch.empty_like(logits)
 
 
 def _setup(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: tuple[Tensor, Tensor]) -> None:

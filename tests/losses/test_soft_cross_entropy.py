@@ -156,6 +156,16 @@ def test_registration():
     torch.library.opcheck(torch.ops.sslfast.sparse_cross_entropy_backward, arguments)
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_gradient_has_the_layout_of_the_logits(memory_format):
+    """Convolutions in channels_last need not turn it around."""
+    logits, indices, weights = case()
+    logits = logits.to(memory_format=memory_format)
+    _, total = torch.ops.sslfast.sparse_cross_entropy(logits, indices, weights)
+    arguments = (torch.ones(()), logits, indices, weights, total)
+    assert torch.ops.sslfast.sparse_cross_entropy_backward(*arguments).is_contiguous(memory_format=memory_format)
+
+
 def test_compiles_without_graph_break():
     torch.compiler.reset()
     logits, indices, weights = case()
