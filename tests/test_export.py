@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from sslfast.errors import DataError, UserError
+from sslfast.errors import TrainingError, UserError
 from sslfast.export import export
 from sslfast.models import build_backbone
 from sslfast.train import TrainConfig, load_run, pretrain
@@ -130,5 +130,5 @@ def test_unknown_format(run: Path) -> None:
 
 def test_file_that_cannot_be_written(run: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="--out"):
+    with pytest.raises(TrainingError, match="--out"):
         export(run, out=tmp_path / "file" / "weights.safetensors")
