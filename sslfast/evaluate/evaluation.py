@@ -235,7 +235,7 @@ def _jobs(
     epochs: int | None,
     options: Mapping[str, Mapping[str, Any]],
     seed: int,
-    scratch: Mapping[str, Any],
+    scratch: dict[str, Any],
 ) -> list[_Job]:
     if not protocols:
         raise UserError(f"no protocol to evaluate; choose from {', '.join(registry.PROTOCOLS)}")

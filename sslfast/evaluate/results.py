@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
-from collections.abc import Callable, Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -98,10 +101,23 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Other processes (ranks, or evaluations in other terminals) that add rows in this folder wait meanwhile."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a network's file system that knows no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
 def merge_rows(path: Path, rows: Iterable[Row]) -> list[Row]:
     """Adds rows to a results.json, each in the place of the one of the same protocol, encoder, labels and `setting`.
 
-    The file is replaced in one step: a reader, or a crash, finds either the old rows or the new ones.
+    The file is replaced in one step: a reader, or a crash, finds either the old rows or the new ones. Processes that
+    add rows at the same time lose none.
 
     Returns:
         All rows of the file.
@@ -110,7 +126,8 @@ def merge_rows(path: Path, rows: Iterable[Row]) -> list[Row]:
         DataError: the file that is there is no list of rows.
         TrainingError: the file cannot be written.
     """
-    merged = {(*(row.get(key) for key in IDENTITY), setting(row)): row for row in (*read_rows(path), *rows)}
-    text = json.dumps(list(merged.values()), indent=2) + "\n"
-    write_atomically(path, text.encode(), cure="free space there, then evaluate again; the rows before it are kept")
+    with _alone(path.parent):
+        merged = {(*(row.get(key) for key in IDENTITY), setting(row)): row for row in (*read_rows(path), *rows)}
+        text = json.dumps(list(merged.values()), indent=2) + "\n"
+        write_atomically(path, text.encode(), cure="free space there, then evaluate again; the rows before it are kept")
     return list(merged.values())

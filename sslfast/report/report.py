@@ -118,7 +118,7 @@ def _facts(config: TrainConfig) -> list[str]:
     return [
         str(config.backbone),
         f"{config.image_size} px",
-        f"{config.epochs} epochs",
+        f"{config.epochs} epoch{'s' * (config.epochs != 1)}",
         f"batches of {config.batch_size}",
         f"seed {config.seed}",
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,12 +134,16 @@ def measured_on(groups: Iterable[Group]) -> str:
 
 def settings(groups: Iterable[Group]) -> list[str]:
     """What the lines were measured with, each once, the default ("") first."""
-    return sorted({line.setting for group in groups for line in group.lines})
+    return sorted({line.setting for group in groups for line in group.lines}, key=_unlike)
 
 
 def headlines(groups: Iterable[Group]) -> list[tuple[str, Line]]:
-    """Title and line of each protocol with the most labels, in the default setting where there is one."""
-    best = [(group.title, max(group.lines, key=_importance)) for group in groups if group.lines]
+    """Title and line of each protocol with the most labels, in the setting that is nearest to the default."""
+    best = [
+        (group.title, [line for line in group.lines if line.setting == group.lines[0].setting][-1])
+        for group in groups
+        if group.lines
+    ]
     return [(title, line) for title, line in best if "pretrained" in line.scores]
 
 
@@ -149,9 +153,10 @@ def outdated(groups: Iterable[Group], step: int | None) -> list[int]:
     return sorted({score.step for score in scores if score.step is not None and step not in (None, score.step)})
 
 
-def label_plots(groups: Iterable[Group]) -> list[tuple[str, Markup]]:
+def label_plots(groups: Sequence[Group]) -> list[tuple[str, Markup]]:
     """Title and plot of top-1 over the number of labels, where a protocol was run with more than one number."""
     result = []
+    differ = len(settings(groups)) > 1
     for group in groups:
         for measured_with, x_label in itertools.product(settings([group]), ("labels used, %", "samples per class")):
             by_samples = x_label == "samples per class"
@@ -170,7 +175,8 @@ def label_plots(groups: Iterable[Group]) -> list[tuple[str, Markup]]:
                 series.append(plots.Series(x, y, **_style(encoder)))
             alt = f"{group.title}: top-1 accuracy over {x_label}, by encoder"
             svg = plots.lines(series, x_label=x_label, y_label="top-1, %", log_x=True, alt=alt)
-            result.append((", ".join(filter(None, [group.title, x_label.split(",")[0], measured_with])), svg))
+            title = f"{group.title}, {x_label.split(',')[0]}"
+            result.append((f"{title}, {measured_with}" if measured_with and differ else title, svg))
     return result
 
 
@@ -188,11 +194,11 @@ def _style(encoder: str) -> dict[str, Any]:
     return STYLES.get(encoder, {"colour": 4, "marker": "s", "dash": ":"})
 
 
-def _amount(line: Line) -> tuple[str, bool, int, float]:
+def _amount(line: Line) -> tuple[int, str, bool, int, float]:
     """Sorts lines by setting, the default first, then by their labels: samples per class first, then fractions."""
-    return line.setting, line.samples is None, line.samples or 0, line.fraction
+    return *_unlike(line.setting), line.samples is None, line.samples or 0, line.fraction
 
 
-def _importance(line: Line) -> tuple[bool, bool, int, float]:
-    """Sorts lines by what a reader asks first: the default setting, then the most labels."""
-    return not line.setting, *_amount(line)[1:]
+def _unlike(measured_with: str) -> tuple[int, str]:
+    """Sorts settings by in how much they differ from the default."""
+    return len(measured_with.split(", ")) if measured_with else 0, measured_with
