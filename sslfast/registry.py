@@ -97,7 +97,7 @@ PASSED = {
     "backbones": ("image_size", "in_channels"),
 }
 NEEDED = {
-    "methods": "your own is a class derived from sslfast.methods.Method; see docs/your-own-method.md",
+    "methods": "derive your class from it; see docs/your-own-method.md",
     "data": "your own is a class that takes root, split and limit and has classes, __len__ and read(); "
     "see docs/your-own-data.md",
     "protocols": "your own is a function that takes an sslfast.evaluate.Encoder and the positions of the training "
@@ -172,4 +172,4 @@ def _check_own(kind: str, name: str, found: Any) -> None:
         from sslfast.methods.base import Method  # not above: the names are listed without torch
 
         if not (isinstance(found, type) and issubclass(found, Method)):
-            raise UserError(f"{name!r} is {found!r:.60}, which is no method; {NEEDED[kind]}")
+            raise UserError(f"{name!r} is no sslfast.methods.Method; {NEEDED[kind]}")

@@ -92,8 +92,8 @@ def test_own_class_from_the_working_directory(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("option", "name", "reason"),
     [
-        ("--method", "torch.nn:Linear", "no method; your own .*docs/your-own-method.md"),
-        ("--method", "json:dumps", "no method"),
+        ("--method", "torch.nn:Linear", "no sslfast.methods.Method; derive .*docs/your-own-method.md"),
+        ("--method", "json:dumps", "no sslfast.methods.Method"),
         ("--backbone", "torchvision.models:resnet18", "gives no backbone: .*image_size"),
         ("--backbone", "os:path", "cannot be called with image_size, in_channels"),
         ("--data", "os:path", "not a callable object; .*docs/your-own-data.md"),

@@ -101,6 +101,7 @@ def test_torchvision_at_full_size_needs_no_change(tmp_path: Path) -> None:
     assert (set(missing), unexpected) == ({"fc.weight", "fc.bias"}, [])
 
 
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # torch's exporter, of itself
 def test_onnx_gives_the_same_features_at_any_batch_size(run: Path, images: Tensor) -> None:
     pytest.importorskip("onnx")
     pytest.importorskip("onnxscript")

@@ -170,10 +170,11 @@ def test_rows_say_what_they_were_measured_with(run, photos, tmp_path):
     (given,) = settings("knn", data="shapes", limit_train=20, limit_test=9)
     assert given == {"data": "shapes", "limit_train": 20, "limit_test": 9}
     moved = str(shutil.copytree(photos, tmp_path / "moved"))
-    shutil.copytree(photos / "test", tmp_path / "moved" / "other")
-    assert settings("knn", root=moved, test_split="other") == [{"root": moved, "test_split": "other"}]
-    neighbours = {"knn": {"temperature": 0.07, "neighbours": 7}}
-    assert settings("knn", protocol_options=neighbours) == [{"neighbours": 7}]  # 0.07 is the default
+    shutil.copytree(photos / "test", tmp_path / "moved" / "val")
+    (tmp_path / "moved" / "notes").mkdir()  # other folders do not matter
+    assert settings("knn", root=moved, test_split="val") == [{"root": moved, "test_split": "val"}]
+    neighbours = {"knn": {"temperature": 0.1, "neighbours": 7}}
+    assert settings("knn", protocol_options=neighbours) == [{"neighbours": 7}]  # 0.1 is the default
     assert settings("knn", seed=5) == [{}]  # the row has its seed
     assert settings("finetune", "linear_conv", epochs=1) == [{"epochs": 1}, {"epochs": 1}]
     both = settings("finetune", **FAST, baselines=True)
