@@ -6,14 +6,16 @@ import importlib.util
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
-from sslfast.errors import DataError, UserError
+from sslfast.errors import TrainingError, UserError
 from sslfast.models import Backbone, TimmBackbone
 from sslfast.registry import nearest
 from sslfast.train import load_run
+from sslfast.train.checkpoint import write_atomically
+from sslfast.train.run import write_backbone
 
+CURE = "choose another file with --out, or free space there"
 SUFFIXES = {
     "safetensors": ".safetensors",
     "timm": ".timm.safetensors",
@@ -27,6 +29,9 @@ def export(run: Path, format: str = "safetensors", out: Path | None = None) -> P
 
     - safetensors: weights by sslfast's names, for `sslfast.models.build_backbone(...).load_state_dict`.
     - timm, torchvision: weights by that library's names, without the classifier, for its `load_state_dict`.
+    The weights come with metadata, as in the run's backbone.safetensors: image size, channels, mean and standard
+    deviation of the pixels. A file that is there is replaced in one step, once all is written.
+
     - onnx: the network itself; input `images` (B, C, H, W) float32, normalised; output `features` (B, num_features).
 
     Args:
@@ -38,37 +43,35 @@ def export(run: Path, format: str = "safetensors", out: Path | None = None) -> P
         The file.
 
     Raises:
-        UserError: unknown format, a backbone that the library does not have, or onnx is not installed.
-        DataError: the file cannot be written.
+        UserError: unknown format, a backbone that the library does not have, onnx is not installed, or `out` is no
+            file.
+        TrainingError: the file cannot be written.
     """
     if format not in SUFFIXES:
         raise UserError(f"unknown format {format!r}; {nearest(format, list(SUFFIXES))}")
     loaded = load_run(run)
-    name, backbone = loaded.config.backbone, loaded.backbone().eval().cpu()
     out = Path(run) / f"backbone{SUFFIXES[format]}" if out is None else Path(out)
+    if out.exists() and not out.is_file():
+        raise UserError(f"{out} is {'a folder' if out.is_dir() else 'a device'}; name a file with --out")
+    method = loaded.method()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        if format == "onnx":
-            _write_onnx(backbone, out)
-        else:
-            facts = {
-                "format": "pt",
-                "backbone": name,
-                "image_size": str(backbone.image_size),
-                "in_channels": str(backbone.in_channels),
-            }
-            save_file(_state(backbone, name, format), out, metadata=facts)
     except OSError as error:
-        raise DataError(f"cannot write {out}: {error.strerror or error}; choose another file with --out") from error
+        raise TrainingError(f"cannot make the folder {out.parent}: {error.strerror or error}; {CURE}") from error
+    if format == "onnx":
+        write_atomically(out, _onnx(method.backbone), CURE)
+    else:
+        state = _state(method.backbone, loaded.config.backbone, format)
+        write_backbone(method, loaded.config, out, state, CURE)
     return out
 
 
 def _state(backbone: Backbone, name: str, format: str) -> dict[str, Tensor]:
     if format == "safetensors":
-        return {key: value.contiguous() for key, value in backbone.state_dict().items()}
+        return backbone.state_dict()
     if not isinstance(backbone, TimmBackbone):
         raise UserError(f"{format} has no network like backbone {name!r}; choose --format safetensors or onnx")
-    state = {key: value.contiguous() for key, value in backbone.network.state_dict().items()}
+    state = backbone.network.state_dict()
     if format == "torchvision":
         _check_torchvision(state, name)
     return state
@@ -93,20 +96,21 @@ def _check_torchvision(state: dict[str, Tensor], name: str) -> None:
         )
 
 
-def _write_onnx(backbone: Backbone, out: Path) -> None:
+def _onnx(backbone: Backbone) -> bytes:
+    """The network as an ONNX file."""
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(f"format onnx needs {' and '.join(missing)}; install with `pip install 'sslfast[onnx]'`")
     # Two images: a batch of one would be taken for a constant.
     example = torch.zeros(2, backbone.in_channels, backbone.image_size, backbone.image_size)
-    torch.onnx.export(
+    program = torch.onnx.export(
         backbone,
         (example,),
-        out,
         dynamo=True,
         input_names=["images"],
         output_names=["features"],
         dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
-        external_data=False,
         verbose=False,
     )
+    assert program is not None
+    return program.model_proto.SerializeToString()

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from sslfast.errors import UserError
@@ -88,6 +90,22 @@ TABLES = {
 }
 
 
+# What sslfast passes to a user's own class or function, and what that has to be.
+PASSED = {
+    "data": ("root", "split", "limit"),
+    "protocols": ("encoder", "subset"),
+    "backbones": ("image_size", "in_channels"),
+}
+NEEDED = {
+    "methods": "derive your class from it; see docs/your-own-method.md",
+    "data": "your own is a class that takes root, split and limit and has classes, __len__ and read(); "
+    "see docs/your-own-data.md",
+    "protocols": "your own is a function that takes an sslfast.evaluate.Encoder and the positions of the training "
+    "images, and returns sslfast.evaluate.Scores; see `sslfast evaluate --help`",
+    "backbones": "your own takes image_size and in_channels and gives an sslfast.models.Backbone",
+}
+
+
 def nearest(name: str, valid: list[str]) -> str:
     """The valid names nearest to `name`, or all of them when none is near, as text for an error message."""
     close = difflib.get_close_matches(name, valid, n=3, cutoff=0.5)
@@ -102,7 +120,8 @@ def resolve(kind: str, name: str) -> Any:
     A user's own module may lie in the working directory, too: Python looks there last.
 
     Raises:
-        UserError: unknown name (the message lists the nearest ones), or a module that cannot be imported.
+        UserError: unknown name (the message lists the nearest ones), a module that cannot be imported, or a class or
+            function that is none of that kind.
     """
     table = TABLES[kind]
     target = table.get(name, name if ":" in name else None)
@@ -112,7 +131,7 @@ def resolve(kind: str, name: str) -> Any:
         sys.path.append(os.getcwd())
     module, _, attribute = target.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         if name in table:
             raise
@@ -120,3 +139,37 @@ def resolve(kind: str, name: str) -> Any:
             f"cannot load {name!r}: {error}; write it as 'package.module:Name', with the package installed, on "
             f"PYTHONPATH or in the working directory {os.getcwd()}"
         ) from error
+    if name not in table:
+        _check_own(kind, name, found)
+    return found
+
+
+def check_call(kind: str, name: str, function: Any, options: Mapping[str, Any], whole: bool = True) -> None:
+    """Raises UserError unless `function`, a user's own of this kind, can be called as sslfast does, with `options`.
+
+    Args:
+        kind: table of the registry.
+        name: as the user gave it.
+        function: what it names.
+        options: what is passed beside `PASSED`, by name.
+        whole: these are all options; False, more may come.
+    """
+    passed = dict.fromkeys(PASSED[kind])
+    arguments, keywords = (list(passed), options) if kind == "protocols" else ([], {**passed, **options})
+    try:
+        signature = inspect.signature(function)
+        (signature.bind if whole else signature.bind_partial)(*arguments, **keywords)
+    except (TypeError, ValueError) as error:  # not callable, other parameters, or a builtin that does not tell them
+        given = ", ".join([*passed, *options])
+        raise UserError(f"{name!r} cannot be called with {given}: {error}; {NEEDED[kind]}") from error
+
+
+def _check_own(kind: str, name: str, found: Any) -> None:
+    """Raises UserError unless a user's own `found` can be of this kind."""
+    if kind in PASSED:
+        check_call(kind, name, found, {}, whole=False)
+    elif kind == "methods":
+        from sslfast.methods.base import Method  # not above: the names are listed without torch
+
+        if not (isinstance(found, type) and issubclass(found, Method)):
+            raise UserError(f"{name!r} is no sslfast.methods.Method; {NEEDED[kind]}")

@@ -1,6 +1,7 @@
 """Commands as a user types them: what they print, their exit codes, and what they say about bad input."""
 
 import os
+import re
 import resource
 import shlex
 import shutil
@@ -59,9 +60,7 @@ def test_without_a_command_prints_all_commands(capsys: pytest.CaptureFixture[str
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main([command, "--help"])
-    assert stop.value.code == 0
+    assert main([command, "--help"]) == 0
     text = capsys.readouterr().out
     assert f"usage: sslfast {command}" in text
     assert "_" not in "".join(word for word in text.split() if word.startswith("--"))
@@ -80,12 +79,51 @@ def test_python_dash_m() -> None:
 
 def test_own_class_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A console script's path lacks the working directory."""
-    (tmp_path / "own_method_here.py").write_text("class Own:\n    pass\n")
+    (tmp_path / "own_method_here.py").write_text(
+        "from sslfast.methods import Method\n\n\nclass Own(Method):\n    pass\n"
+    )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
     assert registry.resolve("methods", "own_method_here:Own").__name__ == "Own"
     with pytest.raises(UserError, match=f"No module named 'not_here'.*working directory {tmp_path}"):
         registry.resolve("methods", "not_here:Own")
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "reason"),
+    [
+        ("--method", "torch.nn:Linear", "no sslfast.methods.Method; derive .*docs/your-own-method.md"),
+        ("--method", "json:dumps", "no sslfast.methods.Method"),
+        ("--backbone", "torchvision.models:resnet18", "gives no backbone: .*image_size"),
+        ("--backbone", "os:path", "cannot be called with image_size, in_channels"),
+        ("--data", "os:path", "not a callable object; .*docs/your-own-data.md"),
+        ("--data", "json:dumps", "missing a required argument: 'obj'"),
+        ("--data", "builtins:dict", "no signature found"),
+        ("--data", "types:SimpleNamespace", "cannot be called|has no classes and no __len__ and no read"),
+    ],
+)
+def test_own_class_that_is_none(
+    option: str, name: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = fails(capsys, [*SMALL, "--out", str(tmp_path / "run"), option, name], code=2)
+    assert re.search(f"'{name}' .*{reason}", message)
+
+
+def test_printing_the_configuration_ends_well(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pretrain", "--print-config", "--method", "moco"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["method"] == "moco"
+
+
+@pytest.mark.parametrize(("stop", "code", "printed"), [(3, 3, ""), (None, 0, ""), ("no more", 1, "no more\n")])
+def test_exits_are_returned(
+    stop: object, code: int, printed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def leave() -> None:
+        raise SystemExit(stop)
+
+    monkeypatch.setattr("sslfast.info.print_info", leave)
+    assert main(["info"]) == code
+    assert capsys.readouterr().err == printed
 
 
 @pytest.mark.parametrize("kind", sorted(registry.TABLES))

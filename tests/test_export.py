@@ -1,5 +1,7 @@
 """Exported backbones give the same features in the library they are exported to."""
 
+import json
+import resource
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from sslfast.errors import DataError, UserError
+from sslfast.errors import TrainingError, UserError
 from sslfast.export import export
 from sslfast.models import build_backbone
 from sslfast.train import TrainConfig, load_run, pretrain
@@ -99,6 +101,7 @@ def test_torchvision_at_full_size_needs_no_change(tmp_path: Path) -> None:
     assert (set(missing), unexpected) == ({"fc.weight", "fc.bias"}, [])
 
 
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # torch's exporter, of itself
 def test_onnx_gives_the_same_features_at_any_batch_size(run: Path, images: Tensor) -> None:
     pytest.importorskip("onnx")
     pytest.importorskip("onnxscript")
@@ -128,7 +131,46 @@ def test_unknown_format(run: Path) -> None:
         export(run, "tim")
 
 
+@pytest.mark.parametrize("format", ["safetensors", "timm"])
+def test_weights_come_with_what_they_are_used_with(run: Path, format: str, tmp_path: Path) -> None:
+    """The metadata is that of the file which pretrain wrote."""
+    with (
+        safe_open(run / "backbone.safetensors", "pt") as written,
+        safe_open(export(run, format, tmp_path / "weights"), "pt") as opened,
+    ):
+        assert opened.metadata() == written.metadata()
+        assert json.loads(opened.metadata()["std"]) == list(load_run(run).evaluation_view().std)
+
+
+def test_full_disk_keeps_the_file_that_is_there(run: Path, tmp_path: Path) -> None:
+    file = export(run, out=tmp_path / "weights.safetensors")
+    good = file.read_bytes()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(
+            TrainingError, match=r"cannot save .*weights\.safetensors \(.* MB\): .*another file with --out"
+        ):
+            export(run, out=file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert file.read_bytes() == good
+    assert [entry.name for entry in tmp_path.iterdir()] == ["weights.safetensors"]
+
+
+@pytest.mark.parametrize(("out", "kind"), [(".", "folder"), ("/", "folder"), ("/dev/null", "device")])
+def test_what_is_no_file_is_left_alone(run: Path, out: str, kind: str) -> None:
+    with pytest.raises(UserError, match=f"{out} is a {kind}; name a file with --out"):
+        export(run, out=Path(out))
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc, where no file can be made")
+def test_a_place_without_files_is_named(run: Path) -> None:
+    with pytest.raises(TrainingError, match=r"cannot save /proc/x\.safetensors .*another file with --out"):
+        export(run, out=Path("/proc/x.safetensors"))
+
+
 def test_file_that_cannot_be_written(run: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="--out"):
+    with pytest.raises(TrainingError, match="--out"):
         export(run, out=tmp_path / "file" / "weights.safetensors")

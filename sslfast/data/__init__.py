@@ -66,7 +66,14 @@ def build_source(
                 raise UserError(f"data {name!r} has no option {option!r}; {registry.nearest(option, valid)}")
     if "on_error" in parameters:
         options["on_error"] = on_error
-    return source(root=root, split=split, limit=limit, **options)
+    registry.check_call("data", name, source, options)
+    found: Source = source(root=root, split=split, limit=limit, **options)
+    lacking = [part for part in ("classes", "__len__", "read") if not hasattr(found, part)]
+    if lacking:
+        raise UserError(
+            f"{name!r} gave {found!r:.60}, which has no {' and no '.join(lacking)}; {registry.NEEDED['data']}"
+        )
+    return found
 
 
 def build_loader(images: ImageBatch | ImageFiles, batch_size: int, **options: Any) -> Loader:

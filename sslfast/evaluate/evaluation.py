@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +26,7 @@ from sslfast.evaluate.subsets import check_budget, label_subset, labelled
 from sslfast.models import build_backbone
 from sslfast.options import check_types
 from sslfast.train import Run, TrainConfig, load_run
-from sslfast.train.config import check_not_given
+from sslfast.train.config import DEFAULTS, check_not_given
 from sslfast.train.run import build_method, find_source
 
 RESULTS_FILE = "results.json"
@@ -65,7 +66,8 @@ def evaluate(
     Each protocol is run with each label budget (the fractions, then the samples per class) on the pretrained encoder
     and on its baseline: the same encoder before training, or, for a protocol that trains the whole network,
     `baseline_backbone` trained from scratch on the same labels. A row replaces the earlier one of the same protocol,
-    encoder and labels; it is written as soon as it is measured. The same seed gives the same rows on the same machine.
+    encoder, labels and setting (data, splits, limits, options, seed); it is written as soon as it is measured. The same
+    seed gives the same rows on the same machine.
 
     Image files of a run with `loader: dali` are decoded batch by batch here, too; other data is read into memory.
 
@@ -94,14 +96,17 @@ def evaluate(
         One row for each protocol, labels and encoder, in that order: `protocol`, `encoder` ("pretrained", "random" or
         "scratch"), `label_fraction` or else `samples_per_class` (the other is None), `top1` and `top5` in percent,
         `seconds` (with the features, where the row is the first to need them), `train_images`, `test_images`, `seed`,
-        and what the protocol adds.
+        `setting` (by name, the data where it is not the run's, and the options above and of the protocol where they are
+        not the defaults), `pretraining_step` (optimiser steps behind the weights; None for a baseline), and what the
+        protocol adds.
 
     Raises:
         UserError: an unknown name or option, or a value outside its range; data without labels or with one class only.
         DataError: the data, or results.json, cannot be read.
         TrainingError: a network diverged, or results.json cannot be written.
     """
-    jobs = _jobs(protocols, epochs, protocol_options or {}, seed)
+    scratch = _not_default(evaluate, {"baseline_backbone": baseline_backbone}) if baselines else {}
+    jobs = _jobs(protocols, epochs, protocol_options or {}, seed, scratch)
     if not label_fractions and not samples_per_class:
         raise UserError("no labels to evaluate with; give label fractions (1.0 for all labels) or samples per class")
     for fraction in label_fractions:
@@ -121,6 +126,14 @@ def evaluate(
         root = config.root if root is None else root
         data_options = config.data_options if data_options is None else data_options
     config = replace(config, data=data or config.data, root=root, data_options=data_options or {})
+    splits = {
+        "train_split": train_split,
+        "test_split": test_split,
+        "limit_train": limit_train,
+        "limit_test": limit_test,
+    }
+    setting = _other_data(config, saved.config) | _not_default(evaluate, splits)
+    step = saved.step()
     (train, test), classes = labelled_splits(config, limits)
     budgets = _budgets(train, label_fractions, samples_per_class, seed)
     # Features are extracted for the images that some budget uses, and no others.
@@ -141,6 +154,8 @@ def evaluate(
             subset = torch.searchsorted(used, budget.subset).to(torch_device)
             begin = time.perf_counter()
             scores = job.function(getattr(encoders, name), subset, **job.options)
+            if not isinstance(scores, Scores):
+                raise UserError(f"protocol {job.name!r} gave {scores!r:.60}; {registry.NEEDED['protocols']}")
             row = {
                 "protocol": job.name,
                 "encoder": name,
@@ -152,6 +167,9 @@ def evaluate(
                 "train_images": len(subset),
                 "test_images": len(test),
                 "seed": seed,
+                # As it is read again: tuples are lists, and what JSON does not know is text.
+                "setting": json.loads(json.dumps(setting | job.setting, default=str)),
+                "pretraining_step": step if name == "pretrained" else None,
                 **scores.details,
             }
             merge_rows(results, [row])
@@ -162,11 +180,12 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Job:
-    """One protocol with its options."""
+    """One protocol with its options, and what its rows say of them: those that are not the defaults."""
 
     name: str
     function: Callable[..., Scores]
     options: dict[str, Any]
+    setting: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -198,8 +217,25 @@ def baseline(protocol: Callable[..., Scores]) -> str:
     return getattr(protocol, "baseline", "random")
 
 
+def _other_data(config: TrainConfig, own: TrainConfig) -> dict[str, Any]:
+    """What names the data of `config`, where it is not that of the run."""
+    known = vars(own) if config.data == own.data else DEFAULTS
+    names = ("data", "root", "data_options")
+    return {name: value for name in names if (value := getattr(config, name)) != known.get(name)}
+
+
+def _not_default(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of those parameters of `function` that are not at their defaults."""
+    parameters = inspect.signature(function).parameters
+    return {name: value for name, value in values.items() if value != parameters[name].default}
+
+
 def _jobs(
-    protocols: Sequence[str], epochs: int | None, options: Mapping[str, Mapping[str, Any]], seed: int
+    protocols: Sequence[str],
+    epochs: int | None,
+    options: Mapping[str, Mapping[str, Any]],
+    seed: int,
+    scratch: dict[str, Any],
 ) -> list[_Job]:
     if not protocols:
         raise UserError(f"no protocol to evaluate; choose from {', '.join(registry.PROTOCOLS)}")
@@ -214,7 +250,11 @@ def _jobs(
         function = protocol_with(name, own)
         valid = inspect.signature(function).parameters
         general = {"seed": seed} if epochs is None else {"seed": seed, "epochs": epochs}
-        jobs.append(_Job(name, function, {key: value for key, value in general.items() if key in valid} | own))
+        own = {key: value for key, value in general.items() if key in valid} | own
+        registry.check_call("protocols", name, function, own)
+        special = {key: value for key, value in own.items() if (key, value) != ("seed", seed)}  # a row has its seed
+        setting = _not_default(function, special) | (scratch if baseline(function) == "scratch" else {})
+        jobs.append(_Job(name, function, own, setting))
     if epochs is not None and not any("epochs" in job.options for job in jobs):
         raise UserError(f"epochs = {epochs}, but {' and '.join(protocols)} train no epochs; leave it out")
     return jobs

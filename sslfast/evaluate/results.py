@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
-from collections.abc import Callable, Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +19,7 @@ from sslfast.train.checkpoint import write_atomically
 
 Row = dict[str, Any]
 Protocol = TypeVar("Protocol", bound=Callable[..., "Scores"])
-IDENTITY = ("protocol", "encoder", "label_fraction", "samples_per_class")  # rows that agree in these are the same
+IDENTITY = ("protocol", "encoder", "label_fraction", "samples_per_class")  # and `setting`: rows that agree are the same
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,16 @@ def accuracy(placed: Tensor, **details: Any) -> Scores:
     return Scores(top1, top5, details)
 
 
+def setting(row: Mapping[str, Any]) -> str:
+    """What a row was measured with, in words, where that is not the default: "data cifar10, neighbours 5"; or "".
+
+    It names the other data than the run's, its splits and limits, the options of the protocol, the network that is
+    trained from scratch, and the seed unless that is 0.
+    """
+    known = ({"seed": row["seed"]} if row.get("seed") else {}) | (row.get("setting") or {})
+    return ", ".join(f"{name.replace('_', '-')} {known[name]}" for name in sorted(known))
+
+
 def read_rows(path: Path) -> list[Row]:
     """The rows of a results.json; none where there is no file.
 
@@ -88,10 +101,23 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
-def merge_rows(path: Path, rows: Iterable[Row]) -> list[Row]:
-    """Adds rows to a results.json, each in the place of the one with the same protocol, encoder and labels, if any.
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Other processes (ranks, or evaluations in other terminals) that add rows in this folder wait meanwhile."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a network's file system that knows no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
-    The file is replaced in one step: a reader, or a crash, finds either the old rows or the new ones.
+
+def merge_rows(path: Path, rows: Iterable[Row]) -> list[Row]:
+    """Adds rows to a results.json, each in the place of the one of the same protocol, encoder, labels and `setting`.
+
+    The file is replaced in one step: a reader, or a crash, finds either the old rows or the new ones. Processes that
+    add rows at the same time lose none.
 
     Returns:
         All rows of the file.
@@ -100,6 +126,8 @@ def merge_rows(path: Path, rows: Iterable[Row]) -> list[Row]:
         DataError: the file that is there is no list of rows.
         TrainingError: the file cannot be written.
     """
-    merged = {tuple(row.get(key) for key in IDENTITY): row for row in (*read_rows(path), *rows)}
-    write_atomically(path, (json.dumps(list(merged.values()), indent=2) + "\n").encode())
+    with _alone(path.parent):
+        merged = {(*(row.get(key) for key in IDENTITY), setting(row)): row for row in (*read_rows(path), *rows)}
+        text = json.dumps(list(merged.values()), indent=2) + "\n"
+        write_atomically(path, text.encode(), cure="free space there, then evaluate again; the rows before it are kept")
     return list(merged.values())

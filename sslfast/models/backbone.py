@@ -178,9 +178,14 @@ def _registered(name: str, image_size: int, in_channels: int, width: float) -> B
         if not _has_widths(build):
             raise UserError(_one_width(name))
         options["width"] = width
-    backbone = build(image_size=image_size, in_channels=in_channels, **options)
+    try:
+        backbone = build(image_size=image_size, in_channels=in_channels, **options)
+    except TypeError as error:
+        if name in registry.BACKBONES:
+            raise
+        raise UserError(f"{name!r} gives no backbone: {error}; {registry.NEEDED['backbones']}") from error
     if not isinstance(backbone, Backbone):
-        raise UserError(f"{name!r} gives a {type(backbone).__name__}; it must give an sslfast.models.Backbone")
+        raise UserError(f"{name!r} gives a {type(backbone).__name__}; {registry.NEEDED['backbones']}")
     return backbone
 
 

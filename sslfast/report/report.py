@@ -59,6 +59,7 @@ def _content(folder: Path, run: Run) -> dict[str, Any]:
     config, config_text = run.config, (folder / CONFIG_FILE).read_text(encoding="utf-8")
     table = _section(results.read_results, folder / RESULTS_FILE)
     label_plots = _section(results.label_plots, table.content or [])
+    step = _section(run.step).content
     columns = _section(metrics.read_metrics, folder / METRICS_FILE)
     curves = Section(metrics.curves(columns.content)) if columns.content else Section(reason=columns.reason)
     encoding = _section(encoded.encode, run)
@@ -75,8 +76,11 @@ def _content(folder: Path, run: Run) -> dict[str, Any]:
         "config": config,
         "config_text": config_text,
         "facts": _facts(config),
-        "tiles": _tiles(table.content or [], columns.content or {}),
+        "tiles": _tiles(table.content or [], columns.content or {}, step),
         "results": table,
+        "settings": results.settings(table.content or []),
+        "step": step,
+        "outdated": results.outdated(table.content or [], step),
         "test_images": results.measured_on(table.content or []),
         "encoders": encoders,
         "baselines": [name for name in encoders if name != "pretrained"] if "pretrained" in encoders else [],
@@ -114,7 +118,7 @@ def _facts(config: TrainConfig) -> list[str]:
     return [
         str(config.backbone),
         f"{config.image_size} px",
-        f"{config.epochs} epochs",
+        f"{config.epochs} epoch{'s' * (config.epochs != 1)}",
         f"batches of {config.batch_size}",
         f"seed {config.seed}",
     ]
@@ -127,16 +131,22 @@ def _machine(config_text: str) -> list[tuple[str, str]]:
     return trained + list(info.info().items())
 
 
-def _tiles(table: list[results.Group], columns: dict[str, Any]) -> list[dict[str, Any]]:
+def _tiles(table: list[results.Group], columns: dict[str, Any], step: int | None) -> list[dict[str, Any]]:
     """The figures a reader looks for first."""
     tiles = []
+    differ = len(results.settings(table)) > 1
     for title, line in results.headlines(table)[:2]:
-        note = ""
+        notes = []
         for baseline, name in (("scratch", "training from scratch"), ("random", "the random encoder")):
             gain = line.gain(baseline)
             if gain is not None:
                 relation = "above" if gain >= 0 else "below"
-                note = f"{abs(gain):.1f} points {relation} {name} ({line.scores[baseline].top1:.1f} %)"
+                notes = [f"{abs(gain):.1f} points {relation} {name} ({line.scores[baseline].top1:.1f} %)"]
+        if differ and line.setting:
+            notes.append(line.setting)
+        if results.outdated([results.Group(title, [line])], step):
+            notes.append(f"measured at step {line.scores['pretrained'].step}, the run is at step {step}")
+        note = "; ".join(notes)
         tiles.append(
             {"title": f"{title} top-1", "figure": f"{line.scores['pretrained'].top1:.1f} %", "note": note, "main": True}
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from markupsafe import Markup
 
 from sslfast.errors import DataError
+from sslfast.evaluate.results import setting
 from sslfast.registry import PROTOCOLS
 from sslfast.report import plots
 
@@ -26,25 +28,32 @@ STYLES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Score:
-    """Accuracies in percent on so many test images; None where the row does not say."""
+    """Accuracies in percent on so many test images; None where the row does not say.
+
+    Attributes:
+        step: optimiser steps behind the weights that were measured; None for a baseline.
+    """
 
     top1: float
     top5: float | None
     images: int | None
+    step: int | None = None
 
 
 @dataclass
 class Line:
-    """One line of the table: the scores of all encoders under the same protocol and labels.
+    """One line of the table: the scores of all encoders under the same protocol, labels and setting.
 
     Attributes:
         fraction: fraction of the labels used, in (0, 1].
         samples: samples per class, or None when a fraction was used.
+        setting: what was measured with, in words, where that is not the default.
         scores: by encoder.
     """
 
     fraction: float
     samples: int | None
+    setting: str = ""
     scores: dict[str, Score] = field(default_factory=dict)
 
     @property
@@ -82,19 +91,21 @@ def read_results(path: Path) -> list[Group]:
     Raises:
         DataError: the file is no JSON list of result rows.
     """
-    groups: dict[str, dict[tuple[int | None, float], Line]] = {}
+    groups: dict[str, dict[tuple[int | None, float, str], Line]] = {}
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
         for row in rows:
             samples = int(row["samples_per_class"]) if row.get("samples_per_class") else None
             fraction = float(row.get("label_fraction") or 1.0)
-            top5, images = row.get("top5"), row.get("test_images")
+            top5, images, step = row.get("top5"), row.get("test_images"), row.get("pretraining_step")
+            measured_with = setting(row)
             lines = groups.setdefault(str(row["protocol"]), {})
-            line = lines.setdefault((samples, fraction), Line(fraction, samples))
+            line = lines.setdefault((samples, fraction, measured_with), Line(fraction, samples, measured_with))
             line.scores[str(row["encoder"])] = Score(
                 top1=float(row["top1"]),
                 top5=None if top5 is None else float(top5),
                 images=None if images is None else int(images),
+                step=None if step is None else int(step),
             )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
@@ -121,19 +132,36 @@ def measured_on(groups: Iterable[Group]) -> str:
     return f"{low:,} test images" if low == high else f"{low:,} to {high:,} test images"
 
 
+def settings(groups: Iterable[Group]) -> list[str]:
+    """What the lines were measured with, each once, the default ("") first."""
+    return sorted({line.setting for group in groups for line in group.lines}, key=_unlike)
+
+
 def headlines(groups: Iterable[Group]) -> list[tuple[str, Line]]:
-    """Title and line of each protocol with the most labels: what a reader wants to know first."""
-    best = [(group.title, group.lines[-1]) for group in groups if group.lines]
+    """Title and line of each protocol with the most labels, in the setting that is nearest to the default."""
+    best = [
+        (group.title, [line for line in group.lines if line.setting == group.lines[0].setting][-1])
+        for group in groups
+        if group.lines
+    ]
     return [(title, line) for title, line in best if "pretrained" in line.scores]
 
 
-def label_plots(groups: Iterable[Group]) -> list[tuple[str, Markup]]:
+def outdated(groups: Iterable[Group], step: int | None) -> list[int]:
+    """The steps, other than `step`, of weights that were measured: they are no longer those of the run."""
+    scores = [score for group in groups for line in group.lines for score in line.scores.values()]
+    return sorted({score.step for score in scores if score.step is not None and step not in (None, score.step)})
+
+
+def label_plots(groups: Sequence[Group]) -> list[tuple[str, Markup]]:
     """Title and plot of top-1 over the number of labels, where a protocol was run with more than one number."""
     result = []
+    differ = len(settings(groups)) > 1
     for group in groups:
-        by_fraction = [line for line in group.lines if line.samples is None]
-        by_samples = [line for line in group.lines if line.samples is not None]
-        for lines, x_label in ((by_fraction, "labels used, %"), (by_samples, "samples per class")):
+        for measured_with, x_label in itertools.product(settings([group]), ("labels used, %", "samples per class")):
+            by_samples = x_label == "samples per class"
+            alike = [line for line in group.lines if line.setting == measured_with]
+            lines = [line for line in alike if (line.samples is not None) == by_samples]
             if len(lines) < 2:
                 continue
             series = []
@@ -147,7 +175,8 @@ def label_plots(groups: Iterable[Group]) -> list[tuple[str, Markup]]:
                 series.append(plots.Series(x, y, **_style(encoder)))
             alt = f"{group.title}: top-1 accuracy over {x_label}, by encoder"
             svg = plots.lines(series, x_label=x_label, y_label="top-1, %", log_x=True, alt=alt)
-            result.append((f"{group.title}, {x_label.split(',')[0]}", svg))
+            title = f"{group.title}, {x_label.split(',')[0]}"
+            result.append((f"{title}, {measured_with}" if measured_with and differ else title, svg))
     return result
 
 
@@ -165,6 +194,11 @@ def _style(encoder: str) -> dict[str, Any]:
     return STYLES.get(encoder, {"colour": 4, "marker": "s", "dash": ":"})
 
 
-def _amount(line: Line) -> tuple[bool, int, float]:
-    """Sorts lines by their labels: samples per class first, then fractions."""
-    return line.samples is None, line.samples or 0, line.fraction
+def _amount(line: Line) -> tuple[int, str, bool, int, float]:
+    """Sorts lines by setting, the default first, then by their labels: samples per class first, then fractions."""
+    return *_unlike(line.setting), line.samples is None, line.samples or 0, line.fraction
+
+
+def _unlike(measured_with: str) -> tuple[int, str]:
+    """Sorts settings by in how much they differ from the default."""
+    return len(measured_with.split(", ")) if measured_with else 0, measured_with

@@ -22,8 +22,13 @@ CHECKPOINT_FILE = "last.ckpt"
 IDENTITY = ("method", "method_options", "backbone", "image_size")
 
 
-def write_atomically(path: Path, data: bytes | memoryview) -> None:
+def write_atomically(path: Path, data: bytes | memoryview, cure: str | None = None) -> None:
     """Writes a file so that `path` holds either all of `data` or what it held before, also after a power cut.
+
+    Args:
+        path: the file.
+        data: all of it.
+        cure: what to do when it cannot be written, for the message; absent, to resume the run of the folder.
 
     Raises:
         TrainingError: the file cannot be written (disk full, folder read-only).
@@ -44,8 +49,8 @@ def write_atomically(path: Path, data: bytes | memoryview) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise TrainingError(
-            f"cannot save {path} ({len(data) / 1e6:.1f} MB): {error.strerror or error}; free space there, then "
-            f"continue with --resume; {last_good(path.parent)}"
+            f"cannot save {path} ({len(data) / 1e6:.1f} MB): {error.strerror or error}; "
+            + (cure or f"free space there, then continue with --resume; {last_good(path.parent)}")
         ) from error
 
 

@@ -216,7 +216,7 @@ def _prepare_folder(config: TrainConfig, resume: bool) -> None:
 
 
 def _export(method: Method, config: TrainConfig, images: ImageBatch) -> None:
-    write_backbone(method, config, Path(config.out))
+    write_backbone(method, config, Path(config.out) / BACKBONE_FILE)
     write_pictures(method, images, Path(config.out))
 
 

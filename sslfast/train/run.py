@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -50,6 +51,14 @@ class Run:
         method = build_method(self.config, state["in_channels"])
         load_weights(method, state, path)
         return method.eval()
+
+    def step(self) -> int:
+        """Optimiser steps behind the weights of the last checkpoint.
+
+        Raises:
+            UserError: the checkpoint is missing, damaged, or of another method.
+        """
+        return int(load_checkpoint(self.path / CHECKPOINT_FILE, asdict(self.config))["position"]["step"])
 
     def backbone(self) -> Backbone:
         """The pretrained backbone, on the CPU, in eval mode.
@@ -106,16 +115,24 @@ def build_method(config: TrainConfig, in_channels: int) -> Method:
     )
 
 
-def write_backbone(method: Method, config: TrainConfig, out: Path) -> None:
-    """Writes backbone.safetensors: weights, and as metadata (all text) what they are used with.
+def write_backbone(
+    method: Method, config: TrainConfig, path: Path, state: Mapping[str, Tensor] | None = None, cure: str | None = None
+) -> None:
+    """Writes weights of a backbone as safetensors, and as metadata (all text) what they are used with.
+
+    Args:
+        method: has the backbone.
+        config: resolved.
+        path: the file.
+        state: the weights by the names of another library; absent, by the backbone's own.
+        cure: as in `write_atomically`.
 
     Raises:
-        TrainingError: the file cannot be written.
+        TrainingError: the file cannot be written; what it held before stays.
     """
     view = method.evaluation_view
-    weights = {
-        name: tensor.detach().cpu().contiguous().clone() for name, tensor in method.backbone.state_dict().items()
-    }
+    state = method.backbone.state_dict() if state is None else state
+    weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
     metadata = {
         "backbone": config.backbone,
         "image_size": str(config.image_size),
@@ -125,7 +142,7 @@ def write_backbone(method: Method, config: TrainConfig, out: Path) -> None:
         "method": config.method,
         "sslfast": __version__,
     }
-    write_atomically(out / BACKBONE_FILE, safetensors.torch.save(weights, metadata))
+    write_atomically(path, safetensors.torch.save(weights, metadata), cure)
 
 
 @torch.no_grad()

@@ -160,6 +160,50 @@ def test_encoders_are_those_of_the_run(run, monkeypatch):
     assert not weights[0].equal(weights[1])
 
 
+def test_rows_say_what_they_were_measured_with(run, photos, tmp_path):
+    def settings(*protocols, **options):
+        rows = evaluate(run, protocols, **{"baselines": False, **options})
+        assert json.loads((run / "results.json").read_text())[-len(rows) :] == rows  # none replaces another
+        return [row["setting"] for row in rows]
+
+    assert settings("knn") == [{}]
+    (given,) = settings("knn", data="shapes", limit_train=20, limit_test=9)
+    assert given == {"data": "shapes", "limit_train": 20, "limit_test": 9}
+    moved = str(shutil.copytree(photos, tmp_path / "moved"))
+    shutil.copytree(photos / "test", tmp_path / "moved" / "val")
+    (tmp_path / "moved" / "notes").mkdir()  # other folders do not matter
+    assert settings("knn", root=moved, test_split="val") == [{"root": moved, "test_split": "val"}]
+    neighbours = {"knn": {"temperature": 0.1, "neighbours": 7}}
+    assert settings("knn", protocol_options=neighbours) == [{"neighbours": 7}]  # 0.1 is the default
+    assert settings("knn", seed=5) == [{}]  # the row has its seed
+    assert settings("finetune", "linear_conv", epochs=1) == [{"epochs": 1}, {"epochs": 1}]
+    both = settings("finetune", **FAST, baselines=True)
+    assert both == [{"epochs": 1, "baseline_backbone": "resnet10_narrow"}] * 2
+    assert settings("linear", baseline_backbone="resnet10_narrow") == [{}]  # not trained from scratch
+
+
+def test_rows_name_the_step_of_the_weights(run):
+    rows = evaluate(run, ["knn", "finetune"], **FAST)
+    assert [row["pretraining_step"] for row in rows] == [2, None, 2, None]
+
+
+def test_own_protocols_that_are_none(run, monkeypatch):
+    def demanding(encoder, subset, width):
+        return Scores(1.0, 2.0)
+
+    own = SimpleNamespace(demanding=demanding, nothing=lambda encoder, subset: None, number=3)
+    monkeypatch.setitem(sys.modules, "my_protocols", own)
+    with pytest.raises(UserError, match=r"missing a required argument: 'width'; your own is a function"):
+        evaluate(run, ["my_protocols:demanding"])
+    given = {"my_protocols:demanding": {"width": 3}}
+    assert evaluate(run, ["my_protocols:demanding"], protocol_options=given)[0]["top5"] == 2.0
+    with pytest.raises(UserError, match=r"'my_protocols:nothing' gave None; .*sslfast\.evaluate\.Scores"):
+        evaluate(run, ["my_protocols:nothing"])
+    for name in ("my_protocols:number", "json:dumps"):
+        with pytest.raises(UserError, match=f"'{name}' cannot be called with encoder, subset"):
+            evaluate(run, [name])
+
+
 def test_rows_measured_before_an_interruption_are_kept(run, monkeypatch):
     def interrupt(encoder: Encoder, subset: torch.Tensor) -> Scores:
         raise KeyboardInterrupt

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from rich.console import Console
 from sklearn.metrics import top_k_accuracy_score
 
 from sslfast.errors import DataError
-from sslfast.evaluate.results import accuracy, merge_rows, ranks, read_rows
+from sslfast.evaluate.results import accuracy, merge_rows, ranks, read_rows, setting
 from sslfast.evaluate.table import results_table
 
 
@@ -67,6 +68,22 @@ def test_rows_of_the_same_identity_are_replaced_in_place(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["results.json"]
 
 
+def test_rows_that_are_added_at_the_same_time_are_all_kept(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: merge_rows(tmp_path / "results.json", [row(f"own{number}")]), range(40)))
+    assert {r["protocol"] for r in read_rows(tmp_path / "results.json")} == {f"own{number}" for number in range(40)}
+
+
+def test_rows_of_other_settings_stand_beside_each_other(tmp_path):
+    path = tmp_path / "results.json"
+    first = [row(), {**row(), "setting": {"data": "cifar10"}}, {**row(), "setting": {"neighbours": 5, "data": "x"}}]
+    first += [{**row(), "seed": 3}]
+    assert merge_rows(path, first) == first
+    again = {**row(top1=1.0), "setting": {"data": "x", "neighbours": 5}, "seed": 0}
+    assert merge_rows(path, [again]) == [*first[:2], again, first[3]]
+    assert [setting(r) for r in read_rows(path)] == ["", "data cifar10", "data x, neighbours 5", "seed 3"]
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[1, 2]", '[{"protocol": '])
 def test_a_damaged_file_is_named_and_kept(tmp_path, text):
     path = tmp_path / "results.json"
@@ -83,3 +100,18 @@ def test_the_table_shows_labels_and_percent():
     lines = text.getvalue().splitlines()
     assert any("pretrained" in line and "1 %" in line and "12.4" in line for line in lines)
     assert any("random" in line and "8 per class" in line and "90.0" in line for line in lines)
+
+
+def printed(rows):
+    text = io.StringIO()
+    Console(file=text, width=120).print(results_table(rows))
+    return text.getvalue()
+
+
+def test_the_table_shows_what_was_measured_with_where_there_is_something_to_show():
+    other = {**row(), "setting": {"data": "my[b]:Set", "limit_test": 9}}
+    assert "setting" not in printed([row()]) and printed([row()]).splitlines()[-1].startswith("└")
+    assert printed([other, other]).splitlines()[-1].strip() == "data my[b]:Set, limit-test 9"
+    assert "setting" not in printed([other, other])
+    mixed = printed([row(), other])
+    assert "setting" in mixed and "data my[b]:Set, limit-test 9" in mixed

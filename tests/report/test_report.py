@@ -13,6 +13,7 @@ import yaml
 from sslfast.data import ImageFiles
 from sslfast.errors import TrainingError, UserError
 from sslfast.report import write_report
+from sslfast.train import load_run
 
 SECTIONS = ["results", "training", "pictures", "features", "neighbours", "configuration", "machine"]
 
@@ -79,6 +80,31 @@ def test_results_table(page):
 
 def test_headline(page):
     assert "80.0 %" in page.text and "17.5 points above the random encoder (62.5 %)" in page.text
+
+
+def test_rows_of_other_data_and_of_other_weights_are_marked(run, open_page):
+    rows = json.loads((run / "results.json").read_text())
+    known = {name: row for row in rows for name in [(row["protocol"], row["encoder"])]}
+    known["knn", "pretrained"]["pretraining_step"] = 1
+    known["linear", "pretrained"]["pretraining_step"] = load_run(run).step()
+    (run / "results.json").write_text(json.dumps(rows))
+    page = open_page(write_report(run))
+    text = squeeze(page.sections["results"])
+    assert "Setting" not in text and "kNN 100 % 80.0* 90.0 62.5" in text and "Linear 100 % 84.0 94.0" in text
+    assert "* Measured at step 1: the run has gone on to step 6 since; sslfast evaluate" in text
+    assert "measured at step 1, the run is at step 6" in squeeze(page.text)
+    rows.append({**known["linear", "pretrained"], "top1": 33.0, "setting": {"data": "<i>"}})
+    (run / "results.json").write_text(json.dumps(rows))
+    text = squeeze(open_page(write_report(run)).sections["results"])
+    assert "Labels Setting pretrained" in text and "Linear 100 % – 84.0 94.0" in text
+    assert "100 % data <i> 33.0 94.0" in text
+
+
+def test_a_setting_that_all_rows_share_is_said_once(run, open_page):
+    rows = [{**row, "setting": {"limit_test": 48}} for row in json.loads((run / "results.json").read_text())]
+    (run / "results.json").write_text(json.dumps(rows))
+    page = open_page(write_report(run))
+    assert page.text.count("limit-test 48") == 1 and "Measured with limit-test 48." in page.text
 
 
 def test_neighbours_are_judged_by_class(page):

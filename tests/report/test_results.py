@@ -84,6 +84,40 @@ def test_labels_are_plotted_where_there_are_several(read, monkeypatch):
     assert options["log_x"]
 
 
+def test_other_settings_have_lines_and_curves_of_their_own(read, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "lines", lambda series, **options: drawn.append(series) or "svg")
+    other = {"setting": {"data": "cifar10"}}
+    groups = read(
+        row(top1=70.0, **other), row(fraction=0.1, top1=60.0, **other), row(top1=50.0), row(fraction=0.1, top1=40.0)
+    )
+    assert [(line.setting, line.labels) for line in groups[0].lines] == [
+        ("", "10 %"),
+        ("", "100 %"),
+        ("data cifar10", "10 %"),
+        ("data cifar10", "100 %"),
+    ]
+    assert results.settings(groups) == ["", "data cifar10"]
+    ((_, line),) = results.headlines(groups)
+    assert line.scores["pretrained"].top1 == 50.0  # the run's own data come first
+    titles = [title for title, _ in results.label_plots(groups)]
+    assert titles == ["kNN, labels used", "kNN, labels used, data cifar10"]
+    assert [series[0].y.tolist() for series in drawn] == [[40.0, 50.0], [60.0, 70.0]]
+
+
+def test_the_headline_is_of_the_setting_nearest_to_the_default(read):
+    limits = {"limit_train": 60, "limit_test": 40}
+    groups = read(row(top1=1.0, setting={"data": "cifar10", **limits}), row(top1=2.0, setting=limits))
+    ((_, line),) = results.headlines(groups)
+    assert line.scores["pretrained"].top1 == 2.0 and results.settings(groups)[0] == line.setting
+
+
+def test_rows_of_other_weights_are_found(read):
+    groups = read(row(pretraining_step=1), row(encoder="random", pretraining_step=None), row("linear"))
+    assert results.outdated(groups, 4) == [1]
+    assert results.outdated(groups, 1) == results.outdated(groups, None) == []
+
+
 @pytest.mark.parametrize(
     ("counts", "text"),
     [

@@ -103,7 +103,9 @@ def split_folders(root: Path) -> dict[str, Path]:
     """
     names = {entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")}
     splits = names & {name for aliases in SPLITS.values() for name in aliases}
-    if not splits or (names - splits and not any(e.is_dir() for s in splits for e in os.scandir(root / s))):
+    if not splits or (
+        names - splits and not any(entry.is_dir() for split in splits for entry in (root / split).iterdir())
+    ):
         return {}
     return {
         split: root / next(name for name in aliases if name in splits)
