@@ -64,8 +64,7 @@ def test_the_sanitizer_s_selection_names_tests():
 def test_its_options_exist(step: list[str], capsys: pytest.CaptureFixture[str]):
     command, *rest = step[step.index("sslfast") + 1 :]
     assert command in COMMANDS
-    with pytest.raises(SystemExit):
-        main([command, "--help"])
+    assert main([command, "--help"]) == 0
     text = capsys.readouterr().out
     assert all(option in text for option in rest if option.startswith("--"))
 

@@ -222,8 +222,8 @@ def test_colour_from_depth_is_learned(learn: Callable[..., list[float]]) -> None
         ({"channel_groups": [[0], [0, 1]]}, "each channel 0 to 2 at most once"),
         ({"channel_groups": [[0], [1], [2]]}, "give two lists of channels"),
         ({"channel_groups": [[0], []]}, "give two lists of channels"),
-        ({"channel_groups": [0, 1]}, r"must be Sequence\[Sequence\[int\]\]"),
-        ({"channel_groups": [["L"], ["a"]]}, r"must be Sequence\[Sequence\[int\]\]"),
+        ({"channel_groups": [0, 1]}, "must be a list of lists of whole numbers"),
+        ({"channel_groups": [["L"], ["a"]]}, "must be a list of lists of whole numbers"),
         ({"backbone": "conv9"}, "'conv9' comes in one width only"),
     ],
 )
