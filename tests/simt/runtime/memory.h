@@ -34,7 +34,7 @@ struct Region {
   Space space = Space::global;
   std::string name{};  // of a static shared variable
   bool all_defined = false;
-  bool used = false;  // a shared variable: in this launch
+  bool used = false;               // a shared variable: in this launch
   std::vector<uint8_t> defined{};  // per byte, global memory only: shared memory is defined by a write of this block
   std::vector<Cell> cells{};       // made at the first access
 

@@ -58,7 +58,8 @@ SIMT_EXPORT void copy_async_wait(int pending_groups);
 // Ends the launch with an error that names kernel, block and thread.
 [[noreturn]] SIMT_EXPORT void fail(const char* what);
 
-// Shared memory that a block may have at most, static and dynamic together; what of it a kernel may have as dynamic memory.
+// Shared memory that a block may have at most, static and dynamic together; what of it a kernel may have as dynamic
+// memory.
 SIMT_EXPORT int shared_limit();
 SIMT_EXPORT int granted_shared(const void* kernel);
 SIMT_EXPORT bool grant_shared(const void* kernel, int bytes);
