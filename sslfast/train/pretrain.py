@@ -159,6 +159,8 @@ def _train(fabric: Fabric, config: TrainConfig, resume: bool) -> UserError | Non
     try:
         loader = _loader(fabric, config)
         method = build_method(config, loader.channels)
+        if isinstance(loader, DaliLoader):
+            loader.regions = method.regions
         loop = Loop(fabric, config, method, loader)
         if resume and (out / CHECKPOINT_FILE).exists():
             loop.load()
