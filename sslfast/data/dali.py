@@ -26,7 +26,7 @@ from torch import Tensor
 from sslfast import _host
 from sslfast.data.batch import ImageBatch, Regions
 from sslfast.data.decode import decode_files, decode_image, read_file, read_files
-from sslfast.data.feed import Encoded, Feed, Part
+from sslfast.data.feed import Batch, Encoded, Feed, Part
 from sslfast.data.loader import Loader
 from sslfast.data.sources import Source, check_number
 from sslfast.data.sources.files import ImageFiles
@@ -189,10 +189,10 @@ class DaliLoader(Loader):
             for number in range(len(todo)):
                 feed, pipeline = feeds[number % lanes], pipelines[number % lanes]
                 images = self._next(pipeline)
-                parts = feed.under_way.popleft()
-                self._spare.extend(part.memory for part in parts)
+                batch = feed.under_way.popleft()
+                self._spare.extend(part.memory for part in batch.parts)
                 pipeline.schedule_run()  # it decodes while this batch is in use
-                yield self._batch(images, parts)
+                yield self._batch(images, batch)
         finally:
             readers.shutdown(cancel_futures=True)
 
@@ -292,11 +292,15 @@ class DaliLoader(Loader):
         pipeline.build()
         return pipeline
 
-    def _batch(self, images: Any, parts: list[Part]) -> ImageBatch:
+    def _batch(self, images: Any, batch: Batch) -> ImageBatch:
         """DALI's packed batch as an ImageBatch; its tables travel to a GPU in one transfer that nobody waits for."""
         # Tables are made by numpy, where a step on a few numbers takes a tenth of what it takes torch.
-        positions = [image.position for part in parts for image in part.images]
-        regions = [part.regions for part in parts if part.regions is not None]
+        encoded = [image for part in batch.parts for image in part.images]
+        positions = [image.position for image in encoded]
+        region = None
+        if batch.regions:
+            wholes = np.array([image.size for image in encoded], dtype=np.int32)
+            region = torch.from_numpy(np.hstack([batch.regions[0], wholes]))
         sizes = np.array(images.shape(), dtype=np.int32)[:, :2].copy()
         counts = sizes.prod(axis=1, dtype=np.int64) * self.source.channels
         # A row of sizes is two numbers of 32 bits: in the table it travels as one of 64.
@@ -318,7 +322,7 @@ class DaliLoader(Loader):
             index=table[1],
             label=None if self.source.label is None else table[3],
             channels=self.source.channels,
-            region=_placed(regions, parts) if regions else None,
+            region=region,
         )
 
 
@@ -333,12 +337,6 @@ def decodable(source: ImageFiles) -> ImageFiles:
     for _ in loader.in_order():
         pass
     return loader.without_skipped()
-
-
-def _placed(regions: list[np.ndarray], parts: list[Part]) -> Tensor:
-    """`ImageBatch.region` of the images of `parts`."""
-    wholes = np.array([image.size for part in parts for image in part.images], dtype=np.int32)
-    return torch.from_numpy(np.hstack([np.concatenate(regions)[:, :2], wholes]))
 
 
 def _shrunk(dali: Any, shape: Any, shorter: int) -> Any:

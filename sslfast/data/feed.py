@@ -40,11 +40,25 @@ class Part(NamedTuple):
     regions: np.ndarray | None = None
 
 
+class Batch(NamedTuple):
+    """The parts of a batch, and what DALI is given of them.
+
+    Attributes:
+        parts: the images, in their order.
+        contents: the encoded images.
+        regions: (images, 2) int32 twice, the corners of the regions to be decoded and their sizes; None, whole images.
+    """
+
+    parts: list[Part]
+    contents: list[np.ndarray]
+    regions: tuple[np.ndarray, np.ndarray] | None
+
+
 class Feed:
     """What DALI is given, batch by batch; an iterator that starts to read when it is made.
 
     A batch is the encoded images and, where only regions of them are to be decoded, the corners and the sizes of these.
-    On the CPU DALI decodes images where they are, without a reference to them. Hence `under_way` keeps them until their
+    On the CPU DALI takes all that from where it is, without a reference to it. Hence `under_way` keeps them until their
     batch has been taken out, and the pipeline keeps this object until it has come to rest.
 
     Args:
@@ -62,7 +76,7 @@ class Feed:
         threads: int,
         ahead: int,
     ) -> None:
-        self.under_way: deque[list[Part]] = deque()
+        self.under_way: deque[Batch] = deque()
         self._todo = iter(todo)
         self._reading: deque[list[Future[Part]]] = deque()
         self._read, self._readers, self._threads = read, readers, threads
@@ -77,12 +91,16 @@ class Feed:
     def __iter__(self) -> Feed:
         return self
 
-    def __next__(self) -> list[np.ndarray] | tuple[list[np.ndarray], ...]:
+    def __next__(self) -> list[np.ndarray] | tuple[list[np.ndarray] | np.ndarray, ...]:
         self._read_next()
         if not self._reading:
             raise StopIteration
-        batch = [part.result() for part in self._reading.popleft()]
-        self.under_way.append(batch)
-        contents = [image.content for part in batch for image in part.images]
-        regions = [row for part in batch if part.regions is not None for row in part.regions]
-        return (contents, [row[:2] for row in regions], [row[2:] for row in regions]) if regions else contents
+        parts = [part.result() for part in self._reading.popleft()]
+        contents = [image.content for part in parts for image in part.images]
+        needed = [part.regions for part in parts if part.regions is not None]
+        if not needed:
+            self.under_way.append(Batch(parts, contents, None))
+            return contents
+        corners, sizes = (np.concatenate([part[:, which] for part in needed]) for which in (slice(2), slice(2, 4)))
+        self.under_way.append(Batch(parts, contents, (corners, sizes)))
+        return contents, corners, sizes

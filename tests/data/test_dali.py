@@ -223,7 +223,7 @@ def test_what_dali_decodes_in_place_lives_as_long_as_its_pipeline(images):
         content = {
             image.content.__array_interface__["data"][0]
             for batch in feed.under_way
-            for part in batch
+            for part in batch.parts
             for image in part.images
         }
         assert len(content) == 8  # of the batch that was taken out, too, as nobody has removed it
