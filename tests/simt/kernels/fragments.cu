@@ -179,12 +179,14 @@ SSLFAST_OP(example_words, "example_words(str name, Tensor words) -> Tensor")
 
 // --- products of a warp group ----------------------------------------------------------------------------------------
 
+#if SSLFAST_HOPPER_CODE
 // What CuTe's make_gmma_desc gives for atoms of 128 bytes at shared address 0x12400 whose groups of 8 rows are 1024
 // bytes apart, and, column-major, with 64 columns 8192 bytes apart; but for the leading offset of the first, which is
 // not read (there it is 1).
 static_assert(matrix_descriptor(0x12400, 1024, 0) == 0x4000004000001240);
 static_assert(matrix_descriptor(0x12400, 1024, 8192) == 0x4000004002001240);
 static_assert(advanced(matrix_descriptor(0x12400, 1024, 0), 96) == 0x4000004000001246);
+#endif
 
 // Where a matrix begins in its image, and its two distances, in bytes.
 struct Matrix {
