@@ -134,6 +134,14 @@ def test_list_names_everything_registered(kind: str, capsys: pytest.CaptureFixtu
     assert described >= registry.TABLES[kind].keys()
 
 
+def test_list_explains_a_name_with_its_options(capsys: pytest.CaptureFixture[str]) -> None:
+    for kind, name, option in [("methods", "simclr", "temperature:"), ("data", "folder", "resize_shorter:")]:
+        assert main(["list", kind, "--name", name]) == 0
+        assert option in capsys.readouterr().out
+    assert "did you mean 'simclr'?" in fails(capsys, ["list", "methods", "--name", "simcrl"], code=2)
+    assert "leave --name out" in fails(capsys, ["list", "reproductions", "--name", "split-brain"], code=2)
+
+
 def test_info_names_what_is_in_use(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info"]) == 0
     text = capsys.readouterr().out
@@ -169,6 +177,8 @@ OPTIONS: dict[str, Any] = {
         ("--method-options.some-size 3", ["--method_options.some_size=3"]),
         ("--compile --rate 1e-3", ["--compile=true", "--rate=1e-3"]),
         ("--compile false", ["--compile=false"]),
+        ("--compile Yes", ["--compile=true"]),
+        ("--compile 0 --rate 1", ["--compile=false", "--rate=1"]),
         ("--rate -1", ["--rate=-1"]),
         ("--config a-b.yaml", ["--config", "a-b.yaml"]),
     ],
@@ -198,6 +208,18 @@ def test_options_are_read_as_typed(typed: str, read: list[str]) -> None:
         ("pretrain --method simclr --data shapes --method-options.temprature 1", ["'temprature'", "'temperature'"]),
         ("pretrain --method simclr --data shapes --data-options.sise 16", ["'sise'", "'size'"]),
         ("pretrain --method simclr --data shapes --limit 16 --batch-size 32", ["16", "32"]),
+        ("--method simclr pretrain", ["'--method' stands before the command"]),
+        ("pretrain --lr 0.1", ["'--lr'", "did you mean '--learning-rate'?"]),
+        ("pretrain --output-dir x", ["did you mean '--out'?"]),
+        ("evaluate x --lr 0.1", ["unknown option '--lr'"]),
+        ("pretrain -epochs 3", ["'-epochs 3'", "two dashes"]),
+        ("evaluate x --protocols knn, linear", ["'linear'", "joined by commas, without spaces"]),
+        ("pretrain --epochs 1e2", ["'--epochs': expected int, got '1e2'"]),
+        ("pretrain --epochs=", ["'--epochs': expected int, got ''"]),
+        ("pretrain --method SimCLR --data shapes", ["did you mean 'simclr'?"]),
+        ("pretrain --method simclr --data Shapes", ["did you mean 'shapes'?"]),
+        ("pretrain --method barlow_twins --data shapes", ["'barlow_twins'; valid names: autoencoder"]),
+        ("quickstart --images 10", ["images is 10", "at least 64"]),
         ("bench opps", ["'opps'", "'ops'"]),
         ("bench ops --against kornai", ["'kornai'", "'kornia'"]),
         ("bench ops --only augmnt", ["'augmnt'", "'augment'"]),
@@ -239,6 +261,71 @@ def test_config_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     message = fails(capsys, ["pretrain", "--config", str(file)], code=2)
     assert "'epoch'" in message
     assert "'epochs'" in message
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"epochs: 3\nmethod: simclr\nepochs: 5\n", "has 'epochs' in line 1 and in line 3; keep one"),
+        (b"method_options:\n  temperature: 1\n  temperature: 2\n", "has 'temperature' in line 2 and in line 3"),
+        (b"method: simclr\n\tdata: shapes\n", r"line 2, column 1 is not YAML: .*tab.*; indent with spaces"),
+        (b"method: *no\n", r"line 1, column 9 is not YAML: found undefined alias"),
+        (b"\xff\xfe\x00", "is no text in UTF-8"),
+        (b"", "is empty; it needs lines such as"),
+        (b"method = simclr\n", "holds no options"),
+        (b"- method\n- data\n", "holds no options"),
+    ],
+)
+def test_config_file_that_is_none(
+    content: bytes, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of two values for one name the last was taken without a word; the other messages did not name the file."""
+    file = tmp_path / "own.yaml"
+    file.write_bytes(content)
+    for typed in (["--config", str(file)], [f"--config={file}"]):
+        message = fails(capsys, ["pretrain", *typed], code=2)
+        assert re.search(f"the config file {file}.*{words}", message), message
+        assert len(message.splitlines()) == 1
+
+
+def test_help_of_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["help", "export"]) == 0
+    assert "usage: sslfast export" in capsys.readouterr().out
+    assert main(["help"]) == 0
+    assert "usage: sslfast COMMAND" in capsys.readouterr().out
+
+
+def test_bytes_that_are_no_text(capsys: pytest.CaptureFixture[str]) -> None:
+    """As `sys.argv` holds them; a folder of that name broke the run in the middle."""
+    message = fails(capsys, ["pretrain", "--out", os.fsdecode(b"run \xff")], code=2)
+    assert "run \\xff" in message
+    assert "rename" in message
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError("std::bad_alloc"), "the memory is full .*lower the batch size"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"), "memory is full"),
+        (torch.OutOfMemoryError("CUDA out of memory.\nlong"), "the memory is full .CUDA out of memory"),
+        (PermissionError(13, "Permission denied", "/locked"), "/locked: Permission denied; --traceback"),
+    ],
+)
+def test_the_machine_s_limits_are_told_in_a_line(
+    error: Exception, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr("sslfast.info.print_info", fail)
+    message = fails(capsys, ["info"], code=1)
+    assert re.search(words, message)
+    assert len(message.splitlines()) == 1
+    with pytest.raises(type(error)):
+        main(["info", "--traceback"])
+    monkeypatch.setattr("sslfast.info.print_info", lambda: [][0])
+    with pytest.raises(IndexError):
+        main(["info"])
 
 
 def test_a_run_can_be_repeated_from_its_config(run: Path, tmp_path: Path) -> None:

@@ -262,7 +262,7 @@ def test_folders_that_are_evidently_splits_are_no_classes(tmp_path, pair):
     for split in pair:
         for name in ("ant", "bee"):
             write(tmp_path / split / name / "a.png")
-    with pytest.raises(DataError, match="named like splits, .*; rename them to train and test"):
+    with pytest.raises(DataError, match=r"named like splits, .*; rename them to train and test"):
         Folder(tmp_path)
     assert Folder(tmp_path / pair[0]).classes == ["ant", "bee"]
     assert Folder(tmp_path, classes=pair).classes == list(pair)
@@ -326,11 +326,13 @@ def test_a_root_behind_a_locked_folder_is_named(tmp_path, monkeypatch):
 
 
 def test_a_root_that_is_no_path_is_named(tmp_path):
-    with pytest.raises(UserError, match="root is .*it must be one path"):
+    with pytest.raises(UserError, match=r"root is .*it must be one path"):
         Folder([tmp_path])
 
 
 @pytest.mark.parametrize(("suffix", "kind"), [("jfif", "JPEG"), ("ppm", "PPM"), ("pgm", "PPM"), ("jp2", "JPEG2000")])
 def test_less_common_suffixes(tmp_path, suffix, kind):
-    Image.new("RGB", (4, 3), (200, 0, 0)).convert("L" if suffix == "pgm" else "RGB").save(tmp_path / f"a.{suffix}", kind)
+    Image.new("RGB", (4, 3), (200, 0, 0)).convert("L" if suffix == "pgm" else "RGB").save(
+        tmp_path / f"a.{suffix}", kind
+    )
     assert Folder(tmp_path).read().sizes.tolist() == [[3, 4]]

@@ -201,7 +201,9 @@ def test_by_turns_takes_the_first_of_each_class_then_the_second():
 def test_labels_anywhere_in_the_archive(tmp_path):
     """`tar cf shard.tar *.png *.cls` puts them behind all images; those labels were lost without a word."""
     files = samples([1, 2, 3], [2, 0, 1])
-    write_tar(tmp_path / "s.tar", dict(sorted(files.items(), key=lambda file: file[0].rpartition(".")[2], reverse=True)))
+    write_tar(
+        tmp_path / "s.tar", dict(sorted(files.items(), key=lambda file: file[0].rpartition(".")[2], reverse=True))
+    )
     source = build_source("webdataset", tmp_path)
     assert source.label.tolist() == [0, 1, 2] and reds(source.read()) == [2, 3, 1]
     write_index(tmp_path / "s.tar")

@@ -82,7 +82,9 @@ def _split_folder(root: Path, split: str) -> tuple[dict[str, Path], Path]:
     """The split folders below `root` (none when it is not divided), and the folder that holds `split`."""
     check_root(root)
     if not root.is_dir():
-        raise DataError(f"the image folder {root} is a file, not a folder; give the folder that holds the images as root")
+        raise DataError(
+            f"the image folder {root} is a file, not a folder; give the folder that holds the images as root"
+        )
     folders = split_folders(root)
     if folders and split not in folders:
         found = _listed({folder.name for folder in folders.values()})
@@ -220,8 +222,9 @@ def _check_no_splits(folder: Path, names: set[str]) -> None:
                 f"give one of them as root, or name all sub-folders in --data-options.classes if they are classes"
             )
     if len(names) == 1 and (inner := split_folders(folder / min(names))):
+        found = _listed({part.name for part in inner.values()})
         raise DataError(
-            f"{folder} holds nothing but {min(names)}/, which is divided into {_listed(f.name for f in inner.values())}; "
+            f"{folder} holds nothing but {min(names)}/, which is divided into {found}; "
             f"give {folder / min(names)} as root, or load everything without labels (labels=False)"
         )
 

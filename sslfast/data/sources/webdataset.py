@@ -143,7 +143,9 @@ def _archives_in(folder: Path) -> list[Path]:
             )
     if not archives:
         below = ", ".join(f"{name}/" for name in sub_folders(folder)[:3])
-        raise DataError(f"no *.tar in {folder}" + (f", which has {below}; give the folder of archives" if below else ""))
+        raise DataError(
+            f"no *.tar in {folder}" + (f", which has {below}; give the folder of archives" if below else "")
+        )
     return archives
 
 
