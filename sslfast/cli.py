@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import typing
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = [argument for argument in arguments if argument != "--traceback"]
     if arguments[:1] == ["help"]:
         arguments = [*arguments[1:2], "--help"]
+    format_warning, warnings.formatwarning = warnings.formatwarning, _one_line
     try:
         _check_text(arguments)
         if not arguments or arguments[0] in ("-h", "--help"):
@@ -100,7 +102,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"sslfast: {message}", file=sys.stderr)
         return 1
+    finally:
+        warnings.formatwarning = format_warning
     return 0
+
+
+def _one_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning to the user, without the line of code that gives it; others are for who wrote the code."""
+    if category is UserWarning and Path(filename).is_relative_to(Path(__file__).parent):
+        return f"sslfast: warning: {message}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 def _check_text(arguments: Sequence[str]) -> None:

@@ -21,40 +21,39 @@ PLAIN = {
 }
 
 
-def check_config(path: Path) -> None:
+def check_config(path: Path, what: str = "config file") -> None:
     """Raises UserError unless a file is YAML that gives names their values, each name once.
 
-    YAML itself keeps the last of several values without a word.
+    YAML itself keeps the last of several values without a word. `what` is what messages call the file.
     """
     try:
         node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except OSError as error:
-        raise UserError(f"cannot read the config file {path}: {error.strerror}") from error
+        raise UserError(f"cannot read the {what} {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"the config file {path} is no text in UTF-8; give a YAML file") from error
+        raise UserError(f"the {what} {path} is no text in UTF-8; give a YAML file") from error
     except yaml.YAMLError as error:
         mark, reason = getattr(error, "problem_mark", None), getattr(error, "problem", None)
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise UserError(f"the config file {path}{where} is not YAML: {reason or error}; indent with spaces") from error
+        raise UserError(f"the {what} {path}{where} is not YAML: {reason or error}; indent with spaces") from error
     if not isinstance(node, yaml.MappingNode):
-        what = "is empty" if node is None else "holds no options"
-        raise UserError(f"the config file {path} {what}; it needs lines such as `epochs: 100`")
-    _check_unique(node, path)
+        found = "is empty" if node is None else "holds no options"
+        raise UserError(f"the {what} {path} {found}; it needs lines such as `epochs: 100`")
+    _check_unique(node, f"the {what} {path}")
 
 
-def _check_unique(node: yaml.MappingNode, path: Path) -> None:
+def _check_unique(node: yaml.MappingNode, file: str) -> None:
     """Raises UserError where a mapping, or one inside it, has a name twice."""
     lines: dict[str, int] = {}
     for key, value in node.value:
         line = key.start_mark.line + 1
         if str(key.value) in lines:
             raise UserError(
-                f"the config file {path} has {str(key.value)!r} in line {lines[str(key.value)]} and in line {line}; "
-                "keep one of them"
+                f"{file} has {str(key.value)!r} in line {lines[str(key.value)]} and in line {line}; keep one of them"
             )
         lines[str(key.value)] = line
         if isinstance(value, yaml.MappingNode):
-            _check_unique(value, path)
+            _check_unique(value, file)
 
 
 def check_types(function: Callable[..., Any], options: Mapping[str, Any], owner: str) -> None:

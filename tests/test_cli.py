@@ -1,5 +1,6 @@
 """Commands as a user types them: what they print, their exit codes, and what they say about bad input."""
 
+import fcntl
 import os
 import re
 import resource
@@ -7,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -268,7 +270,10 @@ def test_config_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     [
         (b"epochs: 3\nmethod: simclr\nepochs: 5\n", "has 'epochs' in line 1 and in line 3; keep one"),
         (b"method_options:\n  temperature: 1\n  temperature: 2\n", "has 'temperature' in line 2 and in line 3"),
-        (b"method: simclr\n\tdata: shapes\n", r"line 2, column 1 is not YAML: .*tab.*; indent with spaces"),
+        (
+            b"method: simclr\n\tdata: shapes\n",
+            r"line 2, column 1 is not YAML: .*cannot start any token; indent with spaces",
+        ),
         (b"method: *no\n", r"line 1, column 9 is not YAML: found undefined alias"),
         (b"\xff\xfe\x00", "is no text in UTF-8"),
         (b"", "is empty; it needs lines such as"),
@@ -326,6 +331,20 @@ def test_the_machine_s_limits_are_told_in_a_line(
     monkeypatch.setattr("sslfast.info.print_info", lambda: [][0])
     with pytest.raises(IndexError):
         main(["info"])
+
+
+def test_a_warning_is_a_line_without_code(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def warn() -> None:
+        for file in (registry.__file__, torch.__file__):
+            print(warnings.formatwarning("skipped 1 of 8", UserWarning, file, 7), end="")
+
+    before = warnings.formatwarning
+    monkeypatch.setattr("sslfast.info.print_info", warn)
+    assert main(["info"]) == 0
+    own, foreign = capsys.readouterr().out.splitlines()
+    assert own == "sslfast: warning: skipped 1 of 8"
+    assert foreign == f"{torch.__file__}:7: UserWarning: skipped 1 of 8"
+    assert warnings.formatwarning is before
 
 
 def test_a_run_can_be_repeated_from_its_config(run: Path, tmp_path: Path) -> None:
@@ -393,6 +412,24 @@ def test_pictures_of_any_size_and_channels(tmp_path: Path) -> None:
     root = pictures(tmp_path / "data", [(9, 50), (12, 12), (100, 80), (33, 31)])
     Image.fromarray(np.zeros((40, 40), dtype=np.uint8)).save(root / "a" / "gray.png")
     assert main(from_folder(root, tmp_path / "run")) == 0
+
+
+def test_two_processes_do_not_train_in_one_folder(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each would write its own checkpoints and metrics over the other's. The lock ends with its process."""
+    folder = shutil.copytree(run, tmp_path / "my run")
+    typed = [*SMALL, "--out", str(folder)]
+    kept = (folder / "last.ckpt").read_bytes()
+    with (folder / "config.yaml").open("rb") as claim:
+        fcntl.flock(claim, fcntl.LOCK_EX)
+        for how in ("--resume", "--overwrite"):
+            message = fails(capsys, [*typed, how], code=2)
+            assert f"another process is training in {folder}; wait for it, or give another --out" in message
+        assert (folder / "last.ckpt").read_bytes() == kept
+        assert main(["export", str(folder)]) == 0  # what only reads goes on
+    assert main([*typed, "--resume"]) == 0
+    assert main([*typed, "--overwrite"]) == 0
 
 
 def test_checkpoint_of_another_method(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

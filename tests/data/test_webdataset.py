@@ -147,8 +147,7 @@ def test_bad_archives(tmp_path):
         build_source("webdataset")
     with pytest.raises(DataError, match=r"gone does not exist"):
         build_source("webdataset", tmp_path / "gone")
-    (tmp_path / "s.tar.gz").write_bytes(b"")
-    with pytest.raises(DataError, match=r"no \*\.tar in .* unpacked"):
+    with pytest.raises(DataError, match=r"no \*\.tar in "):
         build_source("webdataset", tmp_path)
     archive = tmp_path / "s.tar"
     archive.write_bytes(b"this is no archive" * 100)

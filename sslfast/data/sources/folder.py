@@ -88,7 +88,7 @@ def _split_folder(root: Path, split: str) -> tuple[dict[str, Path], Path]:
     folders = split_folders(root)
     if folders and split not in folders:
         found = _listed({folder.name for folder in folders.values()})
-        wanted = " or ".join(f"{name}/" for name in SPLITS[split])
+        wanted = " or ".join(f"{name}/" for name in SPLITS[split] if name in SPLITS)
         raise DataError(f"{root} has {found} but no {wanted}: there is no split {split!r}")
     if not folders and split != "train":
         raise DataError(

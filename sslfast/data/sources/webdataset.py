@@ -110,7 +110,7 @@ def _archives(root: Path, split: str) -> list[Path]:
     for name in SPLITS[split]:
         if chosen := [archive for archive in archives if name in words[archive]]:
             return chosen
-    named = " or ".join(f"{name}-*.tar" for name in SPLITS[split])
+    named = " or ".join(f"{name}-*.tar" for name in SPLITS[split] if name in SPLITS)
     raise DataError(f"{root} has no {named}: there is no split {split!r}")
 
 
