@@ -299,6 +299,9 @@ def _explain(command: str, message: str, options: list[str]) -> str:
         )
     if unknown := re.search(r"Option '(\S+)' is not accepted", message):
         return f"unknown option {unknown[1]!r} in the config file; {nearest(unknown[1], options)}"
+    if mapping := re.search(r'Parser key "(\S+)":.*expected dict', message):
+        option = _dashed([mapping[1]])[0]
+        return f"option {option!r} takes names and values; write `{option}.NAME VALUE`, once for each"
     if union := re.search(r'Parser key "(\S+)".* Errors: (.*) Given value type: \w+ Given value:\s?(.*)', message):
         kinds = [kind for kind in re.findall(r"expected (.*?)(?:\. Got value| - |$)", union[2]) if kind != "NoneType"]
         return f"option {_dashed([union[1]])[0]!r}: expected {' or '.join(kinds)}, got {union[3]!r}"

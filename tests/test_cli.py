@@ -221,6 +221,7 @@ def test_options_are_read_as_typed(typed: str, read: list[str]) -> None:
         ("pretrain --method SimCLR --data shapes", ["did you mean 'simclr'?"]),
         ("pretrain --method simclr --data Shapes", ["did you mean 'shapes'?"]),
         ("pretrain --method barlow_twins --data shapes", ["'barlow_twins'; valid names: autoencoder"]),
+        ("pretrain --method-options temperature=0.2", ["'--method-options'", "--method-options.NAME VALUE"]),
         ("quickstart --images 10", ["images is 10", "at least 64"]),
         ("bench opps", ["'opps'", "'ops'"]),
         ("bench ops --against kornai", ["'kornai'", "'kornia'"]),

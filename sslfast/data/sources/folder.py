@@ -16,8 +16,9 @@ from sslfast.errors import DataError
 
 
 class Folder(ImageFiles):
-    """Images below a folder, found recursively: JPEG, PNG, BMP, WebP, TIFF, GIF, AVIF, JPEG 2000 and portable pixmaps.
+    """Images below a folder, found recursively; in classes by sub-folders, or without labels.
 
+    They may be JPEG, PNG, BMP, WebP, TIFF, GIF, AVIF, JPEG 2000 and portable pixmaps, side by side.
     Three layouts work, each directly in `root` or below split folders (`train/`, and `test/` or `val/`, in any case):
 
         <class>/…/a.jpg   two or more sub-folders and no images beside them: each sub-folder is a class
