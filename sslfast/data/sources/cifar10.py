@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pickle
 import tarfile
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +118,14 @@ def _download(root: Path, download: bool) -> None:
     try:
         from torchvision.datasets import CIFAR10 as Official
 
-        Official(str(root), download=True)
+        root.mkdir(parents=True, exist_ok=True)
+        # Beside its place, and moved there when it is whole: what is left of a download must not look like data.
+        with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as whole:
+            Official(whole, download=True)
+            os.replace(Path(whole, BATCHES), root / BATCHES)
     except (OSError, RuntimeError) as error:
+        with contextlib.suppress(OSError):
+            root.rmdir()  # a mistyped root leaves no folder
         raise DataError(
             f"no CIFAR-10 in {root} (looked for {layouts}), and it cannot be downloaded ({error}); {cure}"
         ) from error
