@@ -256,18 +256,28 @@ def _config_files(typed: Sequence[str]) -> Iterator[Path]:
 
 
 class _Formatter(jsonargparse.DefaultHelpFormatter):
-    """Help with dashes in the options' names and plain types."""
+    """Help with dashes in the options' names, and types and values as they are typed."""
 
     def _expand_help(self, action: argparse.Action) -> str:
-        text = _plain(super()._expand_help(action)).replace(", default: null", "").replace("required, ", "")
-        return re.sub(r"type: (?:Optional\[(.*)\]|(.*) \| null)(?=\)|, default)", r"type: \1\2", text)
+        text = _plain(super()._expand_help(action))
+        parts = re.fullmatch(r"(.*) \((?:required, )?type: (.*?)(?:, default: (.*))?\)", text, flags=re.DOTALL)
+        if parts is None:
+            return text
+        kind = re.sub(r"^Optional\[(.*)\]$| \| null$", r"\1", parts[2])
+        default = "" if parts[3] in (None, "null", "()") else parts[3]
+        if default.startswith("("):
+            default = ",".join(re.findall(r"[^\s'(),]+", default))
+        notes = [] if kind == "bool" or kind.startswith("dict") else [re.sub(r"^\w+\[(\w+)\]$", r"\1,\1,...", kind)]
+        notes += [f"default: {default.lower() if kind == 'bool' else default}"] if default else []
+        return f"{parts[1]} ({', '.join(notes)})" if notes else parts[1]
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if not action.option_strings:
             return action.dest.upper()
         if action.dest in ("help", "print_config"):
             return super()._format_action_invocation(action).replace("_", "-")
-        value = "" if "bool" in (self._get_type_str(action) or "") else f" {action.dest.upper()}"
+        kind = self._get_type_str(action) or ""
+        value = ".NAME VALUE" if "dict" in kind else " [true|false]" if "bool" in kind else f" {action.dest.upper()}"
         return _dashed([action.dest])[0] + value
 
 

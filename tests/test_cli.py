@@ -68,6 +68,26 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
     assert "_" not in "".join(word for word in text.split() if word.startswith("--"))
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("evaluate", "--baselines [true|false] measure the baselines, too. (default: true)"),
+        ("evaluate", "parts of every class's labels to use, each in (0, 1]. (float,float,..., default: 1.0)"),
+        ("evaluate", "numbers of labels of every class to use. (int,int,...)"),
+        ("evaluate", "may use, **options) -> Scores. (str,str,..., default: knn,linear)"),
+        ("evaluate", "--device DEVICE auto, cpu or cuda. (one of 'auto', 'cpu', 'cuda', default: auto)"),
+        ("evaluate", "made. (Path)"),
+        ("pretrain", "--method-options.NAME VALUE the method's own options; `sslfast list methods --name METHOD`"),
+        ("pretrain", "--channels-last [true|false] memory layout of images and convolutions; on. --seed"),
+        ("pretrain", "--epochs EPOCHS passes over the data; 200. (int)"),
+    ],
+)
+def test_help_says_how_values_are_typed(command: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Switches that are on looked as if they could not be turned off, and lists were shown as Python's tuples."""
+    main([command, "--help"])
+    assert words in " ".join(capsys.readouterr().out.split())
+
+
 def test_help_does_not_wait_for_torch() -> None:
     code = "import sys; from sslfast.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0

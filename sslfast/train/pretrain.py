@@ -55,9 +55,9 @@ def pretrain(config: TrainConfig, resume: bool = False, overwrite: bool = False)
 
     Args:
         config: what is left out comes from the method's recipe, then from the defaults.
-        resume: continue the run in `config.out` from its last checkpoint, exactly, also in the middle of an epoch; its
-            own configuration holds, and `config` needs no more than `out`.
-        overwrite: remove the run that is in `config.out`.
+        resume: continue the run in the folder `out` from its last checkpoint, exactly, also in the middle of an epoch;
+            its own configuration holds, so that nothing else need be given.
+        overwrite: remove the run that is in the folder `out`.
 
     Returns:
         The run folder.
