@@ -230,6 +230,17 @@ def test_the_download_is_read(tmp_path, monkeypatch):
     check(source, *written["train"])
 
 
+def test_without_a_home_root_is_asked_for(monkeypatch):
+    def unknown(number):
+        raise KeyError(number)
+
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    with pytest.raises(UserError, match="needs root: there is no home folder"):
+        build_source("cifar10")
+
+
 def test_an_interrupted_download_leaves_nothing(tmp_path, monkeypatch):
     """Half an archive was taken for a damaged data set from then on."""
 

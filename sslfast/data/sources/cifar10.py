@@ -18,7 +18,7 @@ from sslfast.data.batch import ImageBatch
 from sslfast.data.sources import check_choice, check_number
 from sslfast.data.sources.files import by_turns
 from sslfast.data.sources.folder import Folder, split_folders
-from sslfast.errors import DataError
+from sslfast.errors import DataError, UserError
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
@@ -95,7 +95,10 @@ class CIFAR10:
 
 
 def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sslfast" / "cifar10"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sslfast" / "cifar10"
+    except RuntimeError as error:  # a user without a home, as in containers
+        raise UserError("data 'cifar10' needs root: there is no home folder to keep it in") from error
 
 
 def _batches_folder(root: Path) -> Path:
