@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import importlib
 import inspect
@@ -72,6 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = [argument for argument in arguments if argument != "--traceback"]
     if arguments[:1] == ["help"]:
         arguments = [*arguments[1:2], "--help"]
+    with contextlib.suppress(AttributeError):  # closed, or a notebook's
+        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal that knows ASCII only
     format_warning, warnings.formatwarning = warnings.formatwarning, _one_line
     try:
         _check_text(arguments)

@@ -164,6 +164,17 @@ def test_list_explains_a_name_with_its_options(capsys: pytest.CaptureFixture[str
     assert "leave --name out" in fails(capsys, ["list", "reproductions", "--name", "split-brain"], code=2)
 
 
+def test_a_terminal_that_knows_ascii_only() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "sslfast", "list", "data", "--name", "folder"],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii:strict", "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"<class>/?/a.jpg" in done.stdout
+
+
 def test_info_names_what_is_in_use(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info"]) == 0
     text = capsys.readouterr().out
