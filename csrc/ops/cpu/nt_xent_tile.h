@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "csrc/ops/cpu/knn_transpose.h"
 #include "csrc/ops/cpu/matrix_tile.h"
 #include "csrc/stable/parallel.h"
 
@@ -25,12 +26,8 @@ class Operand {
     constexpr int64_t width = tile_columns<T>;
     parallel_for(round_up(count, width) / width, 4, [&](int64_t begin, int64_t end) {
       for (int64_t p = begin; p < end; ++p) {
-        T* panel = panels_.data() + p * width * depth;
         const int64_t valid = smaller(width, count - p * width);
-        for (int64_t c = 0; c < width && panels; ++c) {
-          const T* row = data + (p * width + c) * depth;
-          for (int64_t k = 0; k < depth; ++k) panel[k * width + c] = c < valid ? row[k] : T(0);
-        }
+        if (panels) transpose(data + p * width * depth, depth, valid, depth, panels_.data() + p * width * depth);
         if (stride_ == depth) continue;
         for (int64_t i = p * width; i < p * width + valid; ++i) {
           T* row = padded_.data() + i * stride_;
