@@ -21,7 +21,7 @@ ROUNDS = 3
 # float32.
 LEAST_SUM = 1e-8
 
-# Scores that are predicted from at a time: small crops together, for fewer calls; larger ones while they lie in a cache.
+# Scores that are predicted from at a time: small crops together, for fewer calls; larger ones stay in a cache.
 TOGETHER = 1 << 15
 
 

@@ -32,7 +32,9 @@ def unit_rows(z: Tensor) -> Tensor:
     """
     if in_one_op(z):
         check_reverse_mode("The scaling to length 1", z)
-        return _UnitRows.apply(z)
+        if z.requires_grad and torch.is_grad_enabled():
+            return _UnitRows.apply(z)
+        return torch.ops.sslfast.unit_rows_forward(z.detach().contiguous())[0]
     # Dividing by the largest component first keeps the squares of the norm in range. It is a constant for the gradient,
     # because the result does not depend on it.
     z = at_least_float32(z)

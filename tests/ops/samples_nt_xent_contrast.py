@@ -16,7 +16,7 @@ SHAPES = [
     ("double_views", 33, 20, 0, 0.1, torch.float64, True, False, True),
     ("queries", 140, 64, 0, 0.1, torch.float32, False, False, True),
     ("half_queries", 9, 65, 0, 0.5, torch.bfloat16, False, False, False),
-    ("cold_ways", 300, 9, 0, 0.01, torch.float32, False, True, False),
+    ("cold_ways", 300, 9, 0, 0.02, torch.float32, False, True, False),
     ("queue", 7, 12, 300, 0.07, torch.float32, False, False, True),
     ("long_queue", 200, 5, 2500, 0.5, torch.float64, False, False, False),
     ("square_queue", 100, 40, 90, 0.02, torch.bfloat16, False, False, False),
