@@ -4,6 +4,7 @@
 #include <tuple>
 
 #include "csrc/stable/op.h"
+#include "csrc/stable/recycle.h"
 
 #if !defined(SSLFAST_CUDA_LIBRARY)  // there are no CUDA kernels
 
@@ -61,11 +62,23 @@ void normalise(const Tensor& rows, const Tensor& unit, const Tensor& inverse, in
   dispatch_floating(rows.scalar_type(), op, body);
 }
 
+// As torch makes it; a large one, such as a queue, of memory that is used again: the system's is cleared page by page,
+// which takes longer than filling it.
+Tensor new_rows(const Tensor& like, int64_t count, int64_t depth, ScalarType dtype) {
+  constexpr int64_t large = int64_t{2} << 20;
+  const int64_t bytes = count * depth * (dtype == ScalarType::Double ? 8 : 4);
+  if (bytes < large) return torch::stable::new_empty(like, {count, depth}, dtype);
+  const int64_t sizes[] = {count, depth};
+  const int64_t strides[] = {depth, 1};
+  return torch::stable::from_blob(take_memory(bytes), {sizes, 2}, {strides, 2}, like.device(), dtype,
+                                  [bytes](void* data) { return_memory(data, bytes); });
+}
+
 std::tuple<Tensor, Tensor> unit_rows_forward(const Tensor& rows) {
   constexpr const char* op = "unit_rows_forward";
   check_rows(op, "rows", rows);
   const ScalarType real = real_dtype(rows.scalar_type());
-  Tensor unit = torch::stable::new_empty(rows, {rows.size(0), rows.size(1)}, real);
+  Tensor unit = new_rows(rows, rows.size(0), rows.size(1), real);
   Tensor inverse = torch::stable::new_empty(rows, {rows.size(0)}, real);
   normalise(rows, unit, inverse, 0, op);
   return {unit, inverse};
@@ -108,7 +121,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> nt_xent_contrast_forward(cons
   const int64_t batch = first.size(0);
   const int64_t count = views || both_ways ? 2 * batch : batch;
   const ScalarType real = real_dtype(first.scalar_type());
-  Tensor unit = torch::stable::new_empty(first, {2 * batch, first.size(1)}, real);
+  Tensor unit = new_rows(first, 2 * batch, first.size(1), real);
   Tensor inverse = torch::stable::new_empty(first, {2 * batch}, real);
   check_contrast(op, unit, others, temperature, views, both_ways);
   Tensor positives = torch::stable::new_empty(first, {count}, real);

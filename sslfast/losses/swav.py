@@ -122,20 +122,23 @@ def swapped_prediction(codes: Tensor, scores: Sequence[Tensor], temperature: flo
         scores: one (B, K) a crop.
         temperature: divides the scores; above 0.
     """
-    all_codes = codes.sum(0)
-    loss = all_codes.new_zeros(())
+    batch, pairs = codes.shape[1], len(codes) * (len(scores) - 1)
+    all_codes = codes.sum(0, keepdim=True)
+    # Every code but that of the crop itself: one cross entropy for all of them.
+    others = codes.flip(0) if len(codes) == 2 else all_codes - codes
     together = max(1, TOGETHER // all_codes.numel())
-    with torch.autocast(all_codes.device.type, enabled=False):
+    terms = []
+    with torch.autocast(codes.device.type, enabled=False):
         for first in range(0, len(scores), together):
             crops = [at_least_float32(crop) for crop in scores[first : first + together]]
             stacked = crops[0][None] if len(crops) == 1 else torch.stack(crops)
             predicted = torch.log_softmax(stacked / temperature, dim=2)
-            # Every code but that of the crop itself: one cross entropy for all of them.
-            targets = all_codes.repeat(len(crops), 1, 1)
-            own = codes[first : first + together]
-            targets[: len(own)] -= own
-            loss = loss - torch.dot(targets.flatten(), predicted.flatten())
-    return loss / (len(all_codes) * len(codes) * (len(scores) - 1))
+            targets = others[first : first + together]
+            if len(targets) < len(crops):
+                targets = torch.cat([targets, all_codes.expand(len(crops) - len(targets), -1, -1)])
+            terms.append(torch.dot(targets.flatten(), predicted.flatten()))
+    total = terms[0] if len(terms) == 1 else torch.stack(terms).sum()
+    return total / -(batch * pairs)
 
 
 @torch.no_grad()

@@ -28,7 +28,9 @@ void backward_block(const Side<T>& rows, const Side<T>& columns, const Exclusion
   const T scale = static_cast<T>(1 / temperature);
   const int64_t depth = rows.operand.depth();
   alignas(64) T weights[weight_rows + tile_rows][width];
+  const Scratch<T> room(columns.operand.room());
   for (int64_t j = column_range.begin; j < column_range.end; j += width) {
+    const T* const panel = columns.operand.panel(j, room.data());
     const int64_t valid = smaller(width, column_range.end - j);
     T column_grad[width] = {};
     T column_shift[width] = {};
@@ -40,7 +42,7 @@ void backward_block(const Side<T>& rows, const Side<T>& columns, const Exclusion
       const int64_t height = smaller(weight_rows, row_range.end - first);
       for (int64_t i = 0; i < height; i += tile_rows) {
         T tile[tile_rows][width];
-        similarities(rows.operand, first + i, row_range.end, columns.operand, j, tile);
+        similarities(rows.operand, first + i, row_range.end, panel, tile);
         for (int64_t r = 0; r < smaller(tile_rows, height - i); ++r) {
           const int64_t row = first + i + r;
           T* const weight = weights[i + r];
@@ -155,11 +157,13 @@ void backward(const NtXentBackwardArgs<T>& args, const T* keys_grad = nullptr, c
   const bool symmetric = args.keys == nullptr;
   const Scratch<T> shift(args.rows);
   for (int64_t i = 0; i < args.rows; ++i) shift.data()[i] = nt_xent_backward_shift(args.lse[i]);
+  const bool by_keys = args.grad_keys != nullptr && !symmetric;
   const Operand<T> query_rows(args.queries, args.rows, args.depth, /*wide=*/true,
-                              /*panels=*/symmetric || args.grad_keys != nullptr);
+                              symmetric ? panels_for(block_count(args.rows))
+                                        : (by_keys ? panels_for(block_count(args.columns)) : Panels::none));
   const Side<T> queries{query_rows, args.grad_lse, shift.data()};
   if (symmetric) return backward_symmetric(queries, args.rows, excluded, args.temperature, args.grad_queries);
-  const Operand<T> key_rows(args.keys, args.columns, args.depth, /*wide=*/true, /*panels=*/true);
+  const Operand<T> key_rows(args.keys, args.columns, args.depth, /*wide=*/true, panels_for(block_count(args.rows)));
   const Scratch<T> keys_shift(keys_grad == nullptr ? 0 : args.columns);
   for (int64_t j = 0; j < args.columns && keys_grad != nullptr; ++j) {
     keys_shift.data()[j] = nt_xent_backward_shift(keys_lse[j]);

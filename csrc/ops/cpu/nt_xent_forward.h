@@ -18,11 +18,13 @@ void forward_block(const Operand<T>& queries, const Operand<T>& keys, const Excl
   const bool constant = nt_xent_constant_shift(temperature);
   const T scale = static_cast<T>(1 / temperature);
   const T nothing = -static_cast<T>(INFINITY);
+  const Scratch<T> room(keys.room());
   for (int64_t j = columns.begin; j < columns.end; j += tile_columns<T>) {
+    const T* const key_panel = keys.panel(j, room.data());
     const Totals<T> panel = column_totals.at(j - columns.begin);
     for (int64_t i = rows.begin; i < rows.end; i += tile_rows) {
       T tile[tile_rows][tile_columns<T>];
-      similarities(queries, i, rows.end, keys, j, tile);
+      similarities(queries, i, rows.end, key_panel, tile);
       for (int r = 0; r < tile_rows; ++r) {
         const int64_t valid = i + r < rows.end ? columns.end - j : 0;
         for (int c = 0; c < tile_columns<T>; ++c) tile[r][c] = c < valid ? tile[r][c] : nothing;
@@ -112,8 +114,10 @@ class Partials {
 template <class T>
 void forward(const NtXentForwardArgs<T>& args, T* keys_lse = nullptr, T* keys_largest = nullptr) {
   const bool symmetric = args.keys == nullptr;
-  const Operand<T> queries(args.queries, args.rows, args.depth, /*wide=*/false, /*panels=*/symmetric);
-  const Operand<T> given(args.keys, symmetric ? 0 : args.columns, args.depth, /*wide=*/false, /*panels=*/true);
+  const Panels panels = panels_for(block_count(args.rows));
+  const Operand<T> queries(args.queries, args.rows, args.depth, /*wide=*/false, symmetric ? panels : Panels::none);
+  const Operand<T> given(args.keys, symmetric ? 0 : args.columns, args.depth, /*wide=*/false,
+                         symmetric ? Panels::none : panels);
   const Operand<T>& keys = symmetric ? queries : given;
   const Exclusions excluded{args.excluded, args.exclusions};
   const int64_t row_blocks = block_count(args.rows);
