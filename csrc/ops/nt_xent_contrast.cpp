@@ -45,6 +45,11 @@ const T* read(const Tensor& tensor) {
 }
 
 template <class T>
+const T* read_if(const std::optional<Tensor>& tensor) {
+  return tensor.has_value() ? read<T>(*tensor) : nullptr;
+}
+
+template <class T>
 T* write(const Tensor& tensor) {
   return static_cast<T*>(tensor.mutable_data_ptr());
 }
@@ -110,10 +115,11 @@ void check_contrast(const char* op, const Tensor& unit, const std::optional<Tens
   check(others->size(0) > 0, op, ": others are empty; give at least one");
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> nt_xent_contrast_forward(const Tensor& first, const Tensor& second,
-                                                                            std::optional<Tensor> others,
-                                                                            double temperature, bool views,
-                                                                            bool both_ways, bool largest) {
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> nt_xent_contrast_forward(const Tensor& first,
+                                                                                    const Tensor& second,
+                                                                                    std::optional<Tensor> others,
+                                                                                    double temperature, bool views,
+                                                                                    bool both_ways, bool largest) {
   constexpr const char* op = "nt_xent_contrast_forward";
   check_rows(op, "first", first);
   check_tensor(second, op, "second", first.scalar_type(), {first.size(0), first.size(1)});
@@ -124,6 +130,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> nt_xent_contrast_forward(cons
   Tensor unit = new_rows(first, 2 * batch, first.size(1), real);
   Tensor inverse = torch::stable::new_empty(first, {2 * batch}, real);
   check_contrast(op, unit, others, temperature, views, both_ways);
+  Tensor loss = torch::stable::new_empty(first, {}, real);
   Tensor positives = torch::stable::new_empty(first, {count}, real);
   Tensor negatives = torch::stable::new_empty(first, {count}, real);
   Tensor most = torch::stable::new_empty(first, {largest ? count : 0}, real);
@@ -131,21 +138,19 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> nt_xent_contrast_forward(cons
   normalise(second, unit, inverse, batch, op);
   dispatch_real(real, op, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    run(NtXentContrastForwardArgs<T>{read<T>(unit), others.has_value() ? read<T>(*others) : nullptr,
-                                     write<T>(positives), write<T>(negatives), largest ? write<T>(most) : nullptr,
-                                     batch, first.size(1), others.has_value() ? others->size(0) : 0, temperature, views,
-                                     both_ways},
+    run(NtXentContrastForwardArgs<T>{read<T>(unit), read_if<T>(others), write<T>(loss), write<T>(positives),
+                                     write<T>(negatives), largest ? write<T>(most) : nullptr, batch, first.size(1),
+                                     others.has_value() ? others->size(0) : 0, temperature, views, both_ways},
         first);
   });
-  return {positives, negatives, most, unit, inverse};
+  return {loss, positives, negatives, most, unit, inverse};
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> nt_xent_contrast_backward(const Tensor& grad_positives,
-                                                                     const Tensor& grad_negatives, const Tensor& unit,
-                                                                     const Tensor& inverse, const Tensor& negatives,
-                                                                     std::optional<Tensor> others, double temperature,
-                                                                     bool views, bool both_ways, bool second_gradient,
-                                                                     bool others_gradient) {
+std::tuple<Tensor, Tensor, Tensor, Tensor> nt_xent_contrast_backward(
+    std::optional<Tensor> grad_loss, std::optional<Tensor> grad_positives, std::optional<Tensor> grad_negatives,
+    const Tensor& unit, const Tensor& inverse, const Tensor& positives, const Tensor& negatives,
+    std::optional<Tensor> others, double temperature, bool views, bool both_ways, bool second_gradient,
+    bool others_gradient) {
   constexpr const char* op = "nt_xent_contrast_backward";
   const ScalarType real = unit.scalar_type();
   check_real(op, "unit", unit, real, {-1, -1});
@@ -155,8 +160,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> nt_xent_contrast_backward(const Tenso
   check_real(op, "inverse", inverse, real, {unit.size(0)});
   const int64_t batch = unit.size(0) / 2;
   const int64_t count = views || both_ways ? 2 * batch : batch;
-  check_real(op, "grad_positives", grad_positives, real, {count});
-  check_real(op, "grad_negatives", grad_negatives, real, {count});
+  check(grad_loss.has_value() != grad_positives.has_value() && grad_positives.has_value() == grad_negatives.has_value(),
+        op, ": give grad_loss, or both grad_positives and grad_negatives");
+  if (grad_loss.has_value()) check_real(op, "grad_loss", *grad_loss, real, {});
+  if (grad_positives.has_value()) {
+    check_real(op, "grad_positives", *grad_positives, real, {count});
+    check_real(op, "grad_negatives", *grad_negatives, real, {count});
+  }
+  check_real(op, "positives", positives, real, {count});
   check_real(op, "negatives", negatives, real, {count});
   const bool both = second_gradient || views || both_ways;
   const int64_t other_rows = others.has_value() && others_gradient ? others->size(0) : 0;
@@ -166,9 +177,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> nt_xent_contrast_backward(const Tenso
   Tensor scale = torch::stable::new_empty(unit, {1});
   dispatch_real(real, op, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    run(NtXentContrastBackwardArgs<T>{read<T>(grad_positives), read<T>(grad_negatives), read<T>(unit), read<T>(inverse),
-                                      read<T>(negatives), others.has_value() ? read<T>(*others) : nullptr,
-                                      write<T>(grad_first), both ? write<T>(grad_second) : nullptr,
+    run(NtXentContrastBackwardArgs<T>{read_if<T>(grad_loss), read_if<T>(grad_positives), read_if<T>(grad_negatives),
+                                      read<T>(unit), read<T>(inverse), read<T>(positives), read<T>(negatives),
+                                      read_if<T>(others), write<T>(grad_first), both ? write<T>(grad_second) : nullptr,
                                       other_rows > 0 ? write<T>(grad_others) : nullptr, write<T>(scale), batch,
                                       unit.size(1), others.has_value() ? others->size(0) : 0, temperature, views,
                                       both_ways},
@@ -181,11 +192,11 @@ SSLFAST_OP(unit_rows_forward, "unit_rows_forward(Tensor rows) -> (Tensor, Tensor
 SSLFAST_OP(unit_rows_backward, "unit_rows_backward(Tensor grad, Tensor unit, Tensor inverse) -> Tensor")
 SSLFAST_OP(nt_xent_contrast_forward,
            "nt_xent_contrast_forward(Tensor first, Tensor second, Tensor? others, float temperature, bool views, "
-           "bool both_ways, bool largest) -> (Tensor, Tensor, Tensor, Tensor, Tensor)")
+           "bool both_ways, bool largest) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)")
 SSLFAST_OP(nt_xent_contrast_backward,
-           "nt_xent_contrast_backward(Tensor grad_positives, Tensor grad_negatives, Tensor unit, Tensor inverse, "
-           "Tensor negatives, Tensor? others, float temperature, bool views, bool both_ways, bool second_gradient, "
-           "bool others_gradient) -> (Tensor, Tensor, Tensor, Tensor)")
+           "nt_xent_contrast_backward(Tensor? grad_loss, Tensor? grad_positives, Tensor? grad_negatives, Tensor unit, "
+           "Tensor inverse, Tensor positives, Tensor negatives, Tensor? others, float temperature, bool views, "
+           "bool both_ways, bool second_gradient, bool others_gradient) -> (Tensor, Tensor, Tensor, Tensor)")
 
 }  // namespace
 }  // namespace sslfast

@@ -13,7 +13,8 @@
 // Results are float64 for float64 and float32 otherwise. With N = 2B for `views` and `both_ways`, first those of u, and
 // N = B otherwise:
 //
-//   nt_xent_contrast_forward  -> positives (N,): u_i . v_i
+//   nt_xent_contrast_forward  -> loss (): mean of log(1 + exp(negatives - positives / temperature))
+//                             -> positives (N,): u_i . v_i
 //                             -> negatives (N,): log-sum-exp of the similarities to the negatives over the temperature,
 //                                -inf without negatives
 //                             -> largest (N,): the largest similarity to a negative; (0,) unless asked for
@@ -59,6 +60,7 @@ template <class Real>
 struct NtXentContrastForwardArgs {
   const Real* unit;
   const Real* others;  // null: the negatives are those of the batch
+  Real* loss;
   Real* positives;
   Real* negatives;
   Real* largest;  // null: not wanted
@@ -72,10 +74,12 @@ struct NtXentContrastForwardArgs {
 
 template <class Real>
 struct NtXentContrastBackwardArgs {
-  const Real* grad_positives;
-  const Real* grad_negatives;
+  const Real* grad_loss;       // null: the next two are given
+  const Real* grad_positives;  // null: the one before is given
+  const Real* grad_negatives;  // as the one before
   const Real* unit;
   const Real* inverse;
+  const Real* positives;
   const Real* negatives;
   const Real* others;  // null: the negatives are those of the batch
   Real* grad_first;

@@ -16,7 +16,7 @@ from sslfast.ops.info_nce import against
 from sslfast.ops.nt_xent import (
     ContrastMetrics,
     contrast,
-    nt_xent,
+    of_checked_views,
     pair_similarities,
     with_metrics,
 )
@@ -80,7 +80,7 @@ class NTXentLoss(nn.Module):
         if self.memory_bank.size[0] > 0:
             return self._with_memory_bank(out0, out1, metrics)
         if not (self.gather_distributed and world_size() > 1):
-            return nt_xent(out0, out1, self.temperature, metrics=metrics)
+            return of_checked_views(out0, out1, self.temperature, metrics)
         temperature = check_temperature(self.temperature)
         unit = tempered(unit_rows(torch.cat([out0, out1])), self.temperature, both_sides=True)
         positives = pair_similarities(unit)

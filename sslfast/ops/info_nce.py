@@ -66,13 +66,10 @@ def _in_one_op(
     queries: Tensor, positives: Tensor, temperature: float | Tensor, number: float, symmetric: bool, metrics: bool
 ) -> Tensor | tuple[Tensor, ContrastMetrics]:
     """`info_nce` without given negatives, where `in_one_op` holds."""
-    similarities, others, *more = contrast_in_one_op(
-        queries, positives, None, temperature, number, both_ways=symmetric, largest=metrics
-    )
-    loss = contrast(similarities, others, number)
+    loss, *more = contrast_in_one_op(queries, positives, None, temperature, number, both_ways=symmetric, more=metrics)
     if not metrics:
         return loss
-    largest, unit = more
+    similarities, largest, unit = more
     own = torch.arange(len(queries))[:, None]
     there, back = unit.chunk(2)
     found = [
@@ -93,13 +90,10 @@ def against(
 ) -> Tensor | tuple[Tensor, ContrastMetrics]:
     """`info_nce` with given negatives (M, d) of length 1, in float32 or float64; the rest of it checked."""
     if in_one_op(queries):
-        similarities, others, *more = contrast_in_one_op(
-            queries, positives, negatives, temperature, number, largest=metrics
-        )
-        loss = contrast(similarities, others, number)
+        loss, *more = contrast_in_one_op(queries, positives, negatives, temperature, number, more=metrics)
         if not metrics:
             return loss
-        largest, unit = more
+        similarities, largest, unit = more
         nothing = torch.empty(len(queries), 0, dtype=torch.long)
         return loss, metrics_of(unit[: len(queries)], negatives.detach(), nothing, similarities, largest)
     query = tempered(unit_rows(queries), temperature)

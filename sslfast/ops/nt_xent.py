@@ -75,7 +75,17 @@ def nt_xent(
     Source: Chen et al. 2020 (SimCLR), equation 1.
     """
     check_embeddings("nt_xent", {"z0": z0, "z1": z1})
+    return of_checked_views(z0, z1, temperature, metrics)
+
+
+def of_checked_views(
+    z0: Tensor, z1: Tensor, temperature: float | Tensor, metrics: bool
+) -> Tensor | tuple[Tensor, ContrastMetrics]:
+    """`nt_xent` of embeddings that `check_embeddings` has passed."""
     number = check_temperature(temperature)
+    if in_one_op(z0):
+        loss, *more = contrast_in_one_op(z0, z1, None, temperature, number, views=True, more=metrics)
+        return (loss, _metrics_of_views(*more)) if metrics else loss
     positives, negatives, found = contrast_of_views(z0, z1, temperature, number, metrics)
     return with_metrics(contrast(positives, negatives, number), found)
 
@@ -93,14 +103,17 @@ def contrast_of_views(
         (2B,) and (2B,), -inf for a single pair; and the metrics where asked for.
     """
     if in_one_op(z0):
-        positives, negatives, *more = contrast_in_one_op(z0, z1, None, temperature, number, views=True, largest=metrics)
-        if not metrics:
-            return positives, negatives, None
-        largest, unit = more
-        return positives, negatives, metrics_of(unit, unit, _itself_and_pair(unit), positives, largest)
+        positives, negatives, *more = contrast_in_one_op(
+            z0, z1, None, temperature, number, views=True, entropy=False, more=metrics
+        )
+        return positives, negatives, _metrics_of_views(*more) if metrics else None
     unit = tempered(unit_rows(torch.cat([z0, z1])), temperature, both_sides=True)
     positives = pair_similarities(unit)
     return positives, *negatives_and_metrics(unit, None, _itself_and_pair(unit), positives, number, metrics)
+
+
+def _metrics_of_views(positives: Tensor, largest: Tensor, unit: Tensor) -> ContrastMetrics:
+    return metrics_of(unit, unit, _itself_and_pair(unit), positives, largest)
 
 
 def _itself_and_pair(unit: Tensor) -> Tensor:

@@ -66,9 +66,10 @@ def contrast_in_one_op(
     *,
     views: bool = False,
     both_ways: bool = False,
-    largest: bool = False,
+    entropy: bool = True,
+    more: bool = False,
 ) -> tuple[Tensor, ...]:
-    """Positives and log-sum-exp over negatives of raw embeddings, where `in_one_op` says that there is an op for it.
+    """Cross entropy of raw embeddings or what it is made from, where `in_one_op` says that there is an op for it.
 
     Args:
         first: (B, d) float32, float64, float16 or bfloat16, of any length.
@@ -78,18 +79,20 @@ def contrast_in_one_op(
         number: the same as a number.
         views: the negatives of each row of both are all others of both but its positive; N is 2B.
         both_ways: `second` is contrasted with `first` as well; N is 2B, else B.
-        largest: return the last two as well.
+        entropy: return the loss, the mean of log(1 + exp(negatives - positives / temperature)), and not these.
+        more: return the last three as well.
 
     Returns:
-        (N,) similarities to the positives and (N,) log-sum-exp, -inf without negatives, float32 (float64 for float64);
-        and without gradient (N,) the highest similarity to a negative, and (2B, d) the rows of length 1.
+        The loss, a scalar; or (N,) similarities to the positives and (N,) log-sum-exp over the negatives, -inf without
+        negatives; float32 (float64 for float64). And without gradient (N,) similarities to the positives, (N,) the
+        highest to a negative, and (2B, d) the rows of length 1.
 
     Raises:
         UserError: a second or forward-mode derivative.
     """
     learnt = temperature if isinstance(temperature, Tensor) else None
     check_reverse_mode("The log-sum-exp of negatives", first, second, others, learnt)
-    return _Contrast.apply(first, second, others, learnt, number, views, both_ways, largest)
+    return _Contrast.apply(first, second, others, learnt, (number, views, both_ways), entropy, more)
 
 
 class _Contrast(torch.autograd.Function):
@@ -100,47 +103,39 @@ class _Contrast(torch.autograd.Function):
         second: Tensor,
         others: Tensor | None,
         temperature: Tensor | None,
-        number: float,
-        views: bool,
-        both_ways: bool,
-        largest: bool,
+        options: tuple[float, bool, bool],
+        entropy: bool,
+        more: bool,
     ) -> tuple[Tensor, ...]:
         others = None if others is None else others.contiguous()
-        positives, negatives, most, unit, inverse = torch.ops.sslfast.nt_xent_contrast_forward(
-            first.contiguous(), second.contiguous(), others, number, views, both_ways, largest
+        loss, positives, negatives, largest, unit, inverse = torch.ops.sslfast.nt_xent_contrast_forward(
+            first.contiguous(), second.contiguous(), others, *options, more
         )
-        ctx.save_for_backward(unit, inverse, negatives, others, temperature)
-        ctx.options = number, views, both_ways
-        ctx.dtype = first.dtype
-        if not largest:
-            return positives, negatives
-        ctx.mark_non_differentiable(most, unit)
-        return positives, negatives, most, unit
+        ctx.save_for_backward(unit, inverse, positives, negatives, others, temperature)
+        ctx.options, ctx.entropy, ctx.dtype = options, entropy, first.dtype
+        results = (loss,) if entropy else (positives, negatives)
+        if not more:
+            return results
+        found = positives.clone(), largest, unit
+        ctx.mark_non_differentiable(*found)
+        return *results, *found
 
     @staticmethod
-    def backward(ctx: Any, grad_positives: Tensor, grad_negatives: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        unit, inverse, negatives, others, temperature = ctx.saved_tensors
-        _, second, third, fourth, *_ = ctx.needs_input_grad
-        grads = torch.ops.sslfast.nt_xent_contrast_backward(
-            grad_positives.contiguous(),
-            grad_negatives.contiguous(),
-            unit,
-            inverse,
-            negatives,
-            others,
-            *ctx.options,
-            second,
-            third,
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        unit, inverse, positives, negatives, others, temperature = ctx.saved_tensors
+        _, by_second, by_others, by_temperature, *_ = ctx.needs_input_grad
+        given = (grads[0], None, None) if ctx.entropy else (None, grads[0].contiguous(), grads[1].contiguous())
+        first, second, other, scale = torch.ops.sslfast.nt_xent_contrast_backward(
+            *given, unit, inverse, positives, negatives, others, *ctx.options, by_second, by_others
         )
-        grad_first, grad_second, grad_others, scale = grads
-        # Similarities are divided by the temperature: the gradient by it is that by a common factor of theirs.
-        grad_temperature = (scale / -ctx.options[0]).to(temperature).view_as(temperature) if fourth else None
-        first_two = (
-            grad_first.to(ctx.dtype),
-            grad_second.to(ctx.dtype) if second else None,
+        results = (
+            first.to(ctx.dtype),
+            second.to(ctx.dtype) if by_second else None,
+            other if by_others else None,
+            # Similarities are divided by the temperature: the gradient by it is that by a common factor of theirs.
+            (scale / -ctx.options[0]).to(temperature).view_as(temperature) if by_temperature else None,
         )
-        rest = None, None, None, None
-        return *refuse_second_derivative(*first_two, grad_others if third else None, grad_temperature), *rest
+        return *refuse_second_derivative(*results), None, None, None
 
 
 @torch.library.register_fake("sslfast::unit_rows_forward")
@@ -166,16 +161,18 @@ def _(
 ) -> tuple[Tensor, ...]:
     batch, depth = first.shape
     count = 2 * batch if views or both_ways else batch
-    shapes = (count,), (count,), (count if largest else 0,), (2 * batch, depth), (2 * batch,)
+    shapes = (), (count,), (count,), (count if largest else 0,), (2 * batch, depth), (2 * batch,)
     return tuple(first.new_empty(shape, dtype=_real(first)) for shape in shapes)
 
 
 @torch.library.register_fake("sslfast::nt_xent_contrast_backward")
 def _(
-    grad_positives: Tensor,
-    grad_negatives: Tensor,
+    grad_loss: Tensor | None,
+    grad_positives: Tensor | None,
+    grad_negatives: Tensor | None,
     unit: Tensor,
     inverse: Tensor,
+    positives: Tensor,
     negatives: Tensor,
     others: Tensor | None,
     temperature: float,

@@ -43,12 +43,15 @@ def backward_samples():
     for sample in forward_samples():
         first, _, others, temperature, views, both_ways, _ = sample.args
         real = torch.promote_types(first.dtype, torch.float32)
-        _, negatives, _, unit, inverse = (result.to(real) for result in forward_reference(*sample.args))
+        _, positives, negatives, _, *rows = (result.to(real) for result in forward_reference(*sample.args))
         grads = torch.rand(2, len(negatives), generator=generator, dtype=real) / len(negatives)
-        for wanted in (False, True):
+        for wanted, given in (
+            (False, (None, *grads)),
+            (True, (torch.rand((), generator=generator).to(real), None, None)),
+        ):
             rest = others, temperature, views, both_ways, wanted, wanted
-            name = f"{sample.name}{'_all' if wanted else ''}"
-            samples.append(Sample(name, (*grads, unit, inverse, negatives, *rest)))
+            name = f"{sample.name}{'_loss' if wanted else ''}"
+            samples.append(Sample(name, (*given, *rows, positives, negatives, *rest)))
     return samples
 
 
@@ -74,19 +77,42 @@ def forward_reference(first, second, others, temperature, views, both_ways, larg
     unit = unit_rows(rows)
     others = None if others is None else others.double()
     positives, negatives, most = contrasted(*unit.chunk(2), others, temperature, views, both_ways)
-    return positives, negatives, most if largest else most[:0], unit, 1 / rows.norm(dim=1)
+    loss = cross_entropy(positives, negatives, temperature)
+    return loss, positives, negatives, most if largest else most[:0], unit, 1 / rows.norm(dim=1)
+
+
+def cross_entropy(positives, negatives, temperature):
+    """Of the positive among all logits, row by row."""
+    logits = torch.stack([positives / temperature, negatives], 1)
+    return torch.nn.functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long))
 
 
 def backward_reference(
-    grad_positives, grad_negatives, unit, inverse, negatives, others, temperature, views, both_ways, second, third
+    grad_loss,
+    grad_positives,
+    grad_negatives,
+    unit,
+    inverse,
+    given,
+    lse,
+    others,
+    temperature,
+    views,
+    both_ways,
+    second,
+    third,
 ):
     unit, scale = unit.double().requires_grad_(), torch.ones(1, dtype=torch.float64, requires_grad=True)
     keys = None if others is None else others.double().requires_grad_()
     u, v = unit.chunk(2)
     u, v = (u * scale.sqrt(), v * scale.sqrt()) if views else (u * scale, v)
-    # Going back, it is the first view that carries the factor too.
-    positives, lse, _ = contrasted(u, v, keys, temperature, views, both_ways)
-    value = (grad_positives * positives).sum() + (grad_negatives * torch.where(lse.isinf(), 0, lse)).sum()
+    positives, negatives, _ = contrasted(u, v, keys, temperature, views, both_ways)
+    if grad_loss is not None:
+        value = grad_loss * cross_entropy(positives, negatives, temperature)
+    else:
+        value = (grad_positives * positives).sum() + (
+            grad_negatives * torch.where(negatives.isinf(), 0, negatives)
+        ).sum()
     leaves = (unit, scale) if keys is None else (unit, scale, keys)
     grad, by_scale, *by_keys = torch.autograd.grad(value, leaves)
     grad = through_the_length(grad, unit.detach(), inverse.double())

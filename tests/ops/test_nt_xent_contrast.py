@@ -151,17 +151,21 @@ def test_bad_input_to_the_kernel(change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"grad_loss": torch.ones(())}, "give grad_loss, or both"),
+        ({"grad_negatives": None}, "give grad_loss, or both"),
+        ({"grad_loss": torch.ones(1), "grad_positives": None, "grad_negatives": None}, "shape"),
         ({"grad_positives": torch.ones(5)}, "shape"),
         ({"grad_negatives": torch.ones(6).double()}, "grad_negatives must be float32"),
         ({"unit": torch.ones(5, 4)}, "as many rows of one view"),
         ({"inverse": torch.ones(5)}, "shape"),
+        ({"positives": torch.ones(3)}, "shape"),
         ({"negatives": torch.ones(3)}, "shape"),
         ({"others": torch.ones(5, 4)}, "exclude each other"),
     ],
 )
 def test_bad_input_to_the_backward_kernel(change, message):
-    arguments = {"grad_positives": torch.ones(6), "grad_negatives": torch.ones(6), "unit": torch.ones(6, 4)}
-    arguments |= {"inverse": torch.ones(6), "negatives": torch.ones(6), "others": None, "temperature": 0.5}
-    arguments |= {"views": True, "both_ways": False, "second_gradient": True, "others_gradient": False} | change
+    arguments = dict.fromkeys(("grad_positives", "grad_negatives", "inverse", "positives", "negatives"), torch.ones(6))
+    arguments |= {"grad_loss": None, "unit": torch.ones(6, 4), "others": None, "temperature": 0.5, "views": True}
+    arguments |= {"both_ways": False, "second_gradient": True, "others_gradient": False} | change
     with pytest.raises(RuntimeError, match=message):
         torch.ops.sslfast.nt_xent_contrast_backward(**arguments)

@@ -1,6 +1,8 @@
 // nt_xent_contrast and unit_rows on the CPU: the passes of nt_xent between those that normalise and those that undo it.
 #include "csrc/ops/nt_xent_contrast.h"
 
+#include <cmath>
+
 #include "csrc/ops/cpu/nt_xent_backward.h"
 #include "csrc/ops/cpu/nt_xent_forward.h"
 #include "csrc/stable/isa.h"
@@ -109,6 +111,30 @@ struct Negatives {
   int64_t columns;
 };
 
+// Mean of log(1 + exp(negatives - positives / temperature)), which is exact where it is almost 0.
+template <class T>
+T cross_entropy(const T* positives, const T* negatives, int64_t count, double temperature) {
+  const T scale = static_cast<T>(1 / temperature);
+  double sum = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const T difference = negatives[i] - positives[i] * scale;
+    sum += difference > 50 ? difference : std::log1p(std::exp(difference));
+  }
+  return static_cast<T>(sum / static_cast<double>(count));
+}
+
+// Its gradient by positives and negatives, times `grad`.
+template <class T>
+void cross_entropy_backward(T grad, const T* positives, const T* negatives, int64_t count, double temperature,
+                            T* grad_positives, T* grad_negatives) {
+  const T scale = static_cast<T>(1 / temperature);
+  for (int64_t i = 0; i < count; ++i) {
+    const T share = 1 / (1 + std::exp(positives[i] * scale - negatives[i]));
+    grad_negatives[i] = grad / static_cast<T>(count) * share;
+    grad_positives[i] = -scale * grad_negatives[i];
+  }
+}
+
 template <class T>
 void contrast(const NtXentContrastForwardArgs<T>& args) {
   const int64_t batch = args.batch;
@@ -132,18 +158,28 @@ void contrast(const NtXentContrastForwardArgs<T>& args) {
   pass.temperature = args.temperature;
   forward(pass, args.both_ways ? args.negatives + batch : nullptr,
           args.both_ways && args.largest != nullptr ? args.largest + batch : nullptr);
+  const int64_t count = args.views || args.both_ways ? 2 * batch : batch;
+  *args.loss = cross_entropy(args.positives, args.negatives, count, args.temperature);
 }
 
 template <class T>
 void contrast_backward(const NtXentContrastBackwardArgs<T>& args) {
   const int64_t batch = args.batch;
   const int64_t depth = args.depth;
+  const int64_t count = args.views || args.both_ways ? 2 * batch : batch;
+  const Scratch<T> grads(args.grad_loss == nullptr ? 0 : 2 * count);
+  if (args.grad_loss != nullptr) {
+    cross_entropy_backward(*args.grad_loss, args.positives, args.negatives, count, args.temperature, grads.data(),
+                           grads.data() + count);
+  }
+  const T* const grad_positives = args.grad_loss != nullptr ? grads.data() : args.grad_positives;
+  const T* const grad_negatives = args.grad_loss != nullptr ? grads.data() + count : args.grad_negatives;
   const Excluded excluded(batch, args.views, args.others != nullptr);
   const Negatives<T, NtXentContrastBackwardArgs<T>> against(args);
   const Scratch<T> grad_unit(2 * batch * depth);  // by the rows of length 1
   T* const grad_second = grad_unit.data() + batch * depth;
   NtXentBackwardArgs<T> pass{};
-  pass.grad_lse = args.grad_negatives;
+  pass.grad_lse = grad_negatives;
   pass.queries = args.unit;
   pass.keys = against.keys;
   pass.excluded = excluded.columns();
@@ -156,13 +192,11 @@ void contrast_backward(const NtXentContrastBackwardArgs<T>& args) {
   pass.temperature = args.temperature;
   if (!args.views)
     pass.grad_keys = args.others != nullptr ? args.grad_others : (args.grad_second ? grad_second : nullptr);
-  backward(pass, args.both_ways ? args.grad_negatives + batch : nullptr,
-           args.both_ways ? args.negatives + batch : nullptr);
+  backward(pass, args.both_ways ? grad_negatives + batch : nullptr, args.both_ways ? args.negatives + batch : nullptr);
 
-  const bool doubled = args.views || args.both_ways;
   const Scratch<T> outward(2 * batch);
   each_row(batch, depth, [&](int64_t i) {
-    const T grad = args.grad_positives[i] + (doubled ? args.grad_positives[batch + i] : 0);
+    const T grad = grad_positives[i] + (count > batch ? grad_positives[batch + i] : 0);
     const T* const unit = args.unit + i * depth;
     const T* const other = args.unit + (batch + i) * depth;
     T* const by_unit = grad_unit.data() + i * depth;
