@@ -53,9 +53,9 @@ class NegativeCosineSimilarity(nn.Module):
                 "loss with the dim that their components lie in, -1 for the last"
             )
         x0, x1 = at_least_float32(x0), at_least_float32(x1)
-        if not x0.requires_grad:
+        if x1.requires_grad and not x0.requires_grad:
             x0, x1 = x1, x0
         # The side that is divided as a whole is the one that most often has no gradient.
-        unit = x1 / -torch.linalg.vector_norm(x1, dim=self.dim, keepdim=True).clamp_min(self.eps)
-        length = torch.linalg.vector_norm(x0, dim=self.dim).clamp_min(self.eps)
-        return ((x0 * unit).sum(self.dim) / length).mean()
+        opposite = x1 / -torch.linalg.vector_norm(x1, 2, self.dim, True).clamp_min(self.eps)
+        length = torch.linalg.vector_norm(x0, 2, self.dim).clamp_min(self.eps)
+        return ((x0 * opposite).sum(self.dim) / length).mean()

@@ -35,9 +35,10 @@ def check_embeddings(
         dimensions: number of dimensions, the first being the batch; any where None.
         same_rows: whether the batches must be of one size as well.
     """
-    check_tensors(user, **embeddings)
-    (first, reference), *_ = embeddings.items()
+    first, reference = next(iter(embeddings.items()))
     for name, tensor in embeddings.items():
+        if not isinstance(tensor, Tensor):
+            check_tensors(user, **embeddings)
         if dimensions is not None and tensor.dim() != dimensions:
             raise UserError(
                 f"{user}: {name} must have {dimensions} dimensions, the batch first, got shape {tuple(tensor.shape)}; "
