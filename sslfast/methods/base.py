@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from torch import Tensor, nn
 
 from sslfast.augment import MultiView, Views, ViewSpec, presets
-from sslfast.data.batch import ImageBatch
+from sslfast.data.batch import ImageBatch, Regions
 from sslfast.models import Backbone
 
 # What torch's optimisers take: parameters, or groups of them as dictionaries with "params" and settings of their own.
@@ -64,6 +64,11 @@ class Method(nn.Module):
     def views(self, batch: ImageBatch, epoch: int = 0) -> Views:
         """Views of every image of `batch`, on its device, without gradient."""
         return self.multi_view(batch, epoch)
+
+    @property
+    def regions(self) -> Regions | None:
+        """What `views` needs of each image, for a loader that decodes no more; None where they are a subclass's own."""
+        return self.multi_view.regions if type(self).views is Method.views else None
 
     def forward(self, views: Views) -> dict[str, Tensor]:
         """`{"loss": scalar to minimise, ...: scalars worth logging}`."""
