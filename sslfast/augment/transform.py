@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+import numpy
 import torch
 from torch import Tensor, nn
 
@@ -13,9 +13,6 @@ from sslfast.augment.multiview import MultiView
 from sslfast.augment.spec import ViewSpec
 from sslfast.data.batch import MAX_CHANNELS, ImageBatch, as_column
 from sslfast.errors import UserError
-
-if TYPE_CHECKING:
-    import numpy
 
 
 class Transform(nn.Module):
@@ -111,6 +108,8 @@ def _as_image_batch(batch: ImageBatch | Tensor | Sequence[Tensor | numpy.ndarray
     images = []
     for position, image in enumerate(batch):
         try:
+            if isinstance(image, numpy.ndarray):  # of a flipped one torch would not take the reversed axis
+                image = numpy.ascontiguousarray(image)
             tensor = image if isinstance(image, Tensor) else torch.tensor(image)
         except (TypeError, ValueError, RuntimeError) as error:
             raise UserError(

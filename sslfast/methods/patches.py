@@ -40,7 +40,9 @@ class PatchMethod(Method):
         _check_patch(backbone, grid.patch)
 
     def views(self, batch: ImageBatch, epoch: int = 0) -> GridViews:
-        return self.multi_view(batch, epoch)
+        views = super().views(batch, epoch)
+        assert isinstance(views, GridViews)
+        return views
 
     def encode(self, patches: Tensor) -> Tensor:
         """Pooled features (B, K, D) of patches (B, K, C, p, p), all of which share the statistics of a batch norm."""

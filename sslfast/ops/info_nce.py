@@ -2,12 +2,49 @@
 
 from __future__ import annotations
 
+from typing import Literal, overload
+
 import torch
 from torch import Tensor
 
 from sslfast.errors import UserError
 from sslfast.ops.checks import check_embeddings, check_temperature, tempered
 from sslfast.ops.nt_xent import ContrastMetrics, contrast, negatives_and_metrics, unit_rows, with_metrics
+
+
+@overload
+def info_nce(
+    queries: Tensor,
+    positives: Tensor,
+    negatives: Tensor | None = ...,
+    temperature: float | Tensor = ...,
+    symmetric: bool = ...,
+    metrics: Literal[False] = ...,
+) -> Tensor: ...
+
+
+@overload
+def info_nce(
+    queries: Tensor,
+    positives: Tensor,
+    negatives: Tensor | None = ...,
+    temperature: float | Tensor = ...,
+    symmetric: bool = ...,
+    *,
+    metrics: Literal[True],
+) -> tuple[Tensor, ContrastMetrics]: ...
+
+
+@overload
+def info_nce(
+    queries: Tensor,
+    positives: Tensor,
+    negatives: Tensor | None = ...,
+    temperature: float | Tensor = ...,
+    symmetric: bool = ...,
+    *,
+    metrics: bool,
+) -> Tensor | tuple[Tensor, ContrastMetrics]: ...
 
 
 def info_nce(

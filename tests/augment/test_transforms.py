@@ -323,3 +323,10 @@ def test_inside_a_pipeline():
     assert "sizes=[16, 16]" in repr(pipeline)
     loader = torch.utils.data.DataLoader([numpy.asarray(image) for image in IMAGES], batch_size=2)
     assert [view.shape[0] for batch in loader for view in pipeline["views"](batch)] == [2, 2, 2, 2, 1, 1]
+
+
+def test_flipped_arrays_are_what_they_show():
+    """numpy flips by a negative stride, which torch does not take."""
+    transform = Transform(presets.simclr(8))
+    flipped = transform([image.numpy()[:, ::-1] for image in IMAGES], epoch=0)
+    assert all(map(torch.equal, flipped, transform(IMAGES.flip(2), epoch=0)))
