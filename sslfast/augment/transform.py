@@ -9,7 +9,7 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from sslfast.augment.multiview import MultiView
+from sslfast.augment.multiview import MultiView, uncompiled
 from sslfast.augment.spec import ViewSpec
 from sslfast.data.batch import MAX_CHANNELS, ImageBatch, as_column
 from sslfast.errors import UserError
@@ -20,7 +20,7 @@ class Transform(nn.Module):
 
     Each call counts as the next epoch, so that two calls differ. The count is kept in the state dict: a pipeline that
     restores it goes on with the views it would have drawn. Call it on the batch in the training loop: worker processes
-    of a loader would each count for themselves.
+    of a loader would each count for themselves. In a compiled program it stays a call between two graphs.
 
     Args:
         specs: one ViewSpec a view, e.g. `presets.simclr(32)`.
@@ -52,6 +52,7 @@ class Transform(nn.Module):
         """One ViewSpec a view."""
         return self.multi_view.specs
 
+    @uncompiled
     def forward(
         self,
         batch: ImageBatch | Tensor | Sequence[Tensor | numpy.ndarray],
