@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import importlib
 import inspect
@@ -10,13 +11,15 @@ import os
 import re
 import sys
 import typing
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jsonargparse
 
 from sslfast.errors import UserError
+from sslfast.options import check_config
 from sslfast.registry import nearest
 
 # Modules are imported when their command runs: `sslfast --help` must not wait for torch.
@@ -32,6 +35,20 @@ COMMANDS = {
     "info": ("sslfast.info:print_info", "what was built and what was found on this machine"),
 }
 COMMON_OPTIONS = ("help", "config", "print_config")
+# What other libraries call our options.
+FAMILIAR = {
+    **dict.fromkeys(("lr", "base_lr"), "learning_rate"),
+    **dict.fromkeys(("wd",), "weight_decay"),
+    **dict.fromkeys(("bs", "batch"), "batch_size"),
+    **dict.fromkeys(("dataset",), "data"),
+    **dict.fromkeys(("data_dir", "data_path", "dataset_path", "train_dir"), "root"),
+    **dict.fromkeys(("model", "arch", "encoder", "network"), "backbone"),
+    **dict.fromkeys(("gpus", "num_gpus", "ngpus"), "devices"),
+    **dict.fromkeys(("output", "output_dir", "out_dir", "save_dir", "log_dir"), "out"),
+    **dict.fromkeys(("size", "img_size", "resolution", "input_size"), "image_size"),
+    **dict.fromkeys(("max_epochs", "num_epochs"), "epochs"),
+}
+SWITCH = dict.fromkeys(("true", "yes", "on", "1"), "true") | dict.fromkeys(("false", "no", "off", "0"), "false")
 USAGE = """usage: sslfast COMMAND [options]
 
 The fast backend and complete workbench for self-supervised learning on images.
@@ -39,8 +56,9 @@ The fast backend and complete workbench for self-supervised learning on images.
 commands:
 {commands}
 
-`sslfast COMMAND --help` lists a command's options. Every command takes `--config FILE.yaml` with any of them;
-dashes and underscores are the same in their names. `--traceback` (or SSLFAST_TRACEBACK=1) shows where an error arose.
+`sslfast COMMAND --help` lists a command's options. Every command takes `--config FILE.yaml` with any of them, where
+names have underscores; when typed, dashes and underscores are the same.
+`--traceback` (or SSLFAST_TRACEBACK=1) shows where an error arose.
 """
 
 
@@ -53,8 +71,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     traceback = "--traceback" in arguments or os.environ.get("SSLFAST_TRACEBACK", "0") not in ("", "0")
     arguments = [argument for argument in arguments if argument != "--traceback"]
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:2], "--help"]
+    with contextlib.suppress(AttributeError):  # closed, or a notebook's
+        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal that knows ASCII only
+    format_warning, warnings.formatwarning = warnings.formatwarning, _one_line
     try:
-        if not arguments or arguments[0] in ("-h", "--help", "help"):
+        _check_text(arguments)
+        if not arguments or arguments[0] in ("-h", "--help"):
             print(USAGE.format(commands="\n".join(f"  {name:<11} {text}" for name, (_, text) in COMMANDS.items())))
         elif arguments[0] == "--version":
             print(importlib.import_module("sslfast").__version__)
@@ -75,7 +99,47 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(stop.code or 0)
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (MemoryError, RuntimeError, OSError) as error:
+        message = _from_outside(error)
+        if traceback or message is None:
+            raise
+        print(f"sslfast: {message}", file=sys.stderr)
+        return 1
+    finally:
+        warnings.formatwarning = format_warning
     return 0
+
+
+def _one_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning to the user, without the line of code that gives it; others are for who wrote the code."""
+    if category is UserWarning and Path(filename).is_relative_to(Path(__file__).parent):
+        return f"sslfast: warning: {message}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"
+
+
+def _check_text(arguments: Sequence[str]) -> None:
+    """Raises UserError for bytes that are no text: no file that keeps an option could hold them."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:  # noqa: PERF203 - the first one ends it
+            raise UserError(
+                f"{os.fsencode(argument)!r} is no text in {sys.getfilesystemencoding()}; rename the file or folder, or "
+                "set LC_ALL=C.UTF-8 if its name is one in UTF-8"
+            ) from error
+
+
+def _from_outside(error: Exception) -> str | None:
+    """What to say of an error whose cause is the machine, such as full memory; None for any other."""
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}{error.strerror or error}; --traceback shows where this arose"
+    text = str(error).partition("\n")[0]
+    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+        return f"the memory is full ({text or 'no reason given'}); lower the batch size, the image size or the limits"
+    return None
 
 
 def run(command: str, arguments: Sequence[str]) -> None:
@@ -84,13 +148,20 @@ def run(command: str, arguments: Sequence[str]) -> None:
     Raises:
         UserError: no such command or option, or a value of the wrong type.
     """
+    if command.startswith("-"):
+        raise UserError(
+            f"{command!r} stands before the command; write `sslfast COMMAND [options]`, see `sslfast --help`"
+        )
     if command not in COMMANDS:
         raise UserError(f"unknown command {command!r}; {nearest(command, list(COMMANDS))}")
     module, _, attribute = COMMANDS[command][0].partition(":")
     function = getattr(importlib.import_module(module), attribute)
     parser, options, spread = build_parser(command, function)
+    typed = normalize(arguments, options)
+    for file in _config_files(typed):
+        check_config(file)
     try:
-        values = parser.parse_args(normalize(arguments, options)).as_dict()
+        values = parser.parse_args(typed).as_dict()
     except jsonargparse.ArgumentError as error:
         raise UserError(_explain(command, str(error), list(options))) from error
     keywords = {name: values[name] for name in inspect.signature(function).parameters if name not in spread}
@@ -163,10 +234,12 @@ def normalize(arguments: Sequence[str], options: dict[str, Any]) -> list[str]:
             result.append(f"--{key}{equals}{value}")
             continue
         if name not in options:
-            raise UserError(f"unknown option {typed!r}; {nearest(typed, _dashed([*options, *COMMON_OPTIONS]))}")
+            known = _dashed([*options, *COMMON_OPTIONS])
+            ours = "".join(_dashed([FAMILIAR[name]])) if FAMILIAR.get(name) in options else typed
+            raise UserError(f"unknown option {typed!r}; {nearest(ours, [ours] if ours in known else known)}")
         if not equals:
-            if options[name] is bool and (not waiting or waiting[0] not in ("true", "false")):
-                value = "true"
+            if options[name] is bool:
+                value = SWITCH[waiting.pop(0).lower()] if waiting and waiting[0].lower() in SWITCH else "true"
             elif not waiting or waiting[0].startswith("--"):
                 raise UserError(f"option {typed!r} needs a value")
             else:
@@ -177,19 +250,37 @@ def normalize(arguments: Sequence[str], options: dict[str, Any]) -> list[str]:
     return result
 
 
+def _config_files(typed: Sequence[str]) -> Iterator[Path]:
+    """The files that `--config` names, in either form."""
+    for place, argument in enumerate(typed):
+        name, equals, value = argument.partition("=")
+        if name == "--config" and (equals or typed[place + 1 :]):
+            yield Path(value if equals else typed[place + 1])
+
+
 class _Formatter(jsonargparse.DefaultHelpFormatter):
-    """Help with dashes in the options' names and plain types."""
+    """Help with dashes in the options' names, and types and values as they are typed."""
 
     def _expand_help(self, action: argparse.Action) -> str:
-        text = _plain(super()._expand_help(action)).replace(", default: null", "").replace("required, ", "")
-        return re.sub(r"type: (?:Optional\[(.*)\]|(.*) \| null)(?=\)|, default)", r"type: \1\2", text)
+        text = _plain(super()._expand_help(action))
+        parts = re.fullmatch(r"(.*) \((?:required, )?type: (.*?)(?:, default: (.*))?\)", text, flags=re.DOTALL)
+        if parts is None:
+            return text
+        kind = re.sub(r"^Optional\[(.*)\]$| \| null$", r"\1", parts[2])
+        default = "" if parts[3] in (None, "null", "()") else parts[3]
+        if default.startswith("("):
+            default = ",".join(re.findall(r"[^\s'(),]+", default))
+        notes = [] if kind == "bool" or kind.startswith("dict") else [re.sub(r"^\w+\[(\w+)\]$", r"\1,\1,...", kind)]
+        notes += [f"default: {default.lower() if kind == 'bool' else default}"] if default else []
+        return f"{parts[1]} ({', '.join(notes)})" if notes else parts[1]
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if not action.option_strings:
             return action.dest.upper()
         if action.dest in ("help", "print_config"):
             return super()._format_action_invocation(action).replace("_", "-")
-        value = "" if "bool" in (self._get_type_str(action) or "") else f" {action.dest.upper()}"
+        kind = self._get_type_str(action) or ""
+        value = ".NAME VALUE" if "dict" in kind else " [true|false]" if "bool" in kind else f" {action.dest.upper()}"
         return _dashed([action.dest])[0] + value
 
 
@@ -214,11 +305,18 @@ def _explain(command: str, message: str, options: list[str]) -> str:
     if missing := re.search(r"arguments are required: (.*)", message):
         return f"{command} needs {missing[1].upper()}; `sslfast {command} --help` says what it is"
     if surplus := re.search(r"unrecognized arguments: (.*)", message, flags=re.IGNORECASE):
-        return f"{command} does not take {surplus[1]!r}; `sslfast {command} --help` lists what it takes"
+        dashes = "; options begin with two dashes" if surplus[1].startswith("-") else ""
+        return (
+            f"{command} does not take {surplus[1]!r}{dashes}; the values of a list are joined by commas, without spaces"
+            f"; `sslfast {command} --help` lists what it takes"
+        )
     if unknown := re.search(r"Option '(\S+)' is not accepted", message):
         return f"unknown option {unknown[1]!r} in the config file; {nearest(unknown[1], options)}"
-    if union := re.search(r'Parser key "(\S+)".* Errors: (.*) Given value type: \w+ Given value: (.*)', message):
-        kinds = [kind for kind in re.findall(r"expected (.*?)(?: - |$)", union[2]) if kind != "NoneType"]
+    if mapping := re.search(r'Parser key "(\S+)":.*expected dict', message):
+        option = _dashed([mapping[1]])[0]
+        return f"option {option!r} takes names and values; write `{option}.NAME VALUE`, once for each"
+    if union := re.search(r'Parser key "(\S+)".* Errors: (.*) Given value type: \w+ Given value:\s?(.*)', message):
+        kinds = [kind for kind in re.findall(r"expected (.*?)(?:\. Got value| - |$)", union[2]) if kind != "NoneType"]
         return f"option {_dashed([union[1]])[0]!r}: expected {' or '.join(kinds)}, got {union[3]!r}"
     message = re.sub(r'Parser key "(\S+)":', lambda key: f"option {_dashed([key[1]])[0]!r}:", message)
     return message.replace(". Got value:", ", got")

@@ -45,7 +45,7 @@ def export(run: Path, format: str = "safetensors", out: Path | None = None) -> P
     Raises:
         UserError: unknown format, a backbone that the library does not have, onnx is not installed, or `out` is no
             file.
-        TrainingError: the file cannot be written.
+        TrainingError: the training has diverged, or the file cannot be written.
     """
     if format not in SUFFIXES:
         raise UserError(f"unknown format {format!r}; {nearest(format, list(SUFFIXES))}")
@@ -54,6 +54,11 @@ def export(run: Path, format: str = "safetensors", out: Path | None = None) -> P
     if out.exists() and not out.is_file():
         raise UserError(f"{out} is {'a folder' if out.is_dir() else 'a device'}; name a file with --out")
     method = loaded.method()
+    if broken := [name for name, value in method.backbone.state_dict().items() if not value.isfinite().all()]:
+        raise TrainingError(
+            f"the weights of {run} are not finite ({len(broken)} tensors, {broken[0]} first), so its training has "
+            "diverged; train it again with a lower learning rate"
+        )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

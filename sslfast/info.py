@@ -35,13 +35,22 @@ def names(kind: str) -> dict[str, str]:
     return {name: _first_line(registry.resolve(kind, name)) for name in registry.TABLES[kind]}
 
 
-def print_names(kind: str) -> None:
-    """Prints `names(kind)`, one a line.
+def print_names(kind: str, name: str | None = None) -> None:
+    """Prints `names(kind)`, one a line, or all that one of them says of itself.
 
     Args:
         kind: methods, data, protocols, backbones, presets or reproductions.
+        name: one of them, or a class of your own; its whole documentation with its own options.
+
+    Raises:
+        UserError: no such kind or name.
     """
+    if name is not None and kind in registry.TABLES:
+        print(inspect.getdoc(registry.resolve(kind, name)) or f"{name} has no documentation")
+        return
     table = names(kind)
+    if name is not None:
+        raise UserError(f"{kind} have no options of their own; leave --name out")
     width = max(map(len, table))
     for name, text in table.items():
         print(f"{name:<{width}}  {text}")

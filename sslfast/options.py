@@ -1,10 +1,11 @@
-"""Types of options: whether a value fits an annotation, and what to write instead."""
+"""Options: whether a configuration file can be read, and whether a value fits an annotation."""
 
 from __future__ import annotations
 
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import yaml
@@ -18,6 +19,41 @@ PLAIN = {
     bool: ("true or false", "true or false"),
     types.NoneType: ("null", "nulls"),
 }
+
+
+def check_config(path: Path, what: str = "config file") -> None:
+    """Raises UserError unless a file is YAML that gives names their values, each name once.
+
+    YAML itself keeps the last of several values without a word. `what` is what messages call the file.
+    """
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except OSError as error:
+        raise UserError(f"cannot read the {what} {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"the {what} {path} is no text in UTF-8; give a YAML file") from error
+    except yaml.YAMLError as error:
+        mark, reason = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise UserError(f"the {what} {path}{where} is not YAML: {reason or error}; indent with spaces") from error
+    if not isinstance(node, yaml.MappingNode):
+        found = "is empty" if node is None else "holds no options"
+        raise UserError(f"the {what} {path} {found}; it needs lines such as `epochs: 100`")
+    _check_unique(node, f"the {what} {path}")
+
+
+def _check_unique(node: yaml.MappingNode, file: str) -> None:
+    """Raises UserError where a mapping, or one inside it, has a name twice."""
+    lines: dict[str, int] = {}
+    for key, value in node.value:
+        line = key.start_mark.line + 1
+        if str(key.value) in lines:
+            raise UserError(
+                f"{file} has {str(key.value)!r} in line {lines[str(key.value)]} and in line {line}; keep one of them"
+            )
+        lines[str(key.value)] = line
+        if isinstance(value, yaml.MappingNode):
+            _check_unique(value, file)
 
 
 def check_types(function: Callable[..., Any], options: Mapping[str, Any], owner: str) -> None:

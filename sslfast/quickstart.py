@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sslfast.data.sources import check_number
 from sslfast.evaluate import evaluate
 from sslfast.evaluate.table import print_rows
 from sslfast.report import write_report
 from sslfast.train import TrainConfig, pretrain
+
+BATCH_SIZE = 64  # small batches take many steps in little time
 
 
 def quickstart(out: Path = Path("runs/quickstart"), images: int = 5000, epochs: int = 8, seed: int = 0) -> Path:
@@ -17,7 +20,7 @@ def quickstart(out: Path = Path("runs/quickstart"), images: int = 5000, epochs: 
 
     Args:
         out: the run folder; what it holds of an earlier run is replaced.
-        images: number of scenes to train on.
+        images: number of scenes to train on, 64 or more.
         epochs: passes over them.
         seed: of the weights, the order of the images and their views.
 
@@ -28,6 +31,7 @@ def quickstart(out: Path = Path("runs/quickstart"), images: int = 5000, epochs: 
         UserError: a number out of its range.
         TrainingError: the folder cannot be written.
     """
+    check_number("images", images, BATCH_SIZE)
     config = TrainConfig(
         method="simclr",
         # A small crop of these scenes often misses their one object.
@@ -37,8 +41,7 @@ def quickstart(out: Path = Path("runs/quickstart"), images: int = 5000, epochs: 
         limit=images,
         out=str(out),
         epochs=epochs,
-        # Small batches take many steps in little time.
-        batch_size=64,
+        batch_size=BATCH_SIZE,
         optimizer="sgd",
         learning_rate=0.06,
         weight_decay=5e-4,

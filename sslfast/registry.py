@@ -107,10 +107,11 @@ NEEDED = {
 
 
 def nearest(name: str, valid: list[str]) -> str:
-    """The valid names nearest to `name`, or all of them when none is near, as text for an error message."""
-    close = difflib.get_close_matches(name, valid, n=3, cutoff=0.5)
+    """The valid names nearest to `name`, in any case, or all of them when none is near, as text for a message."""
+    by_lower = {entry.lower(): entry for entry in valid}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.55)
     if close:
-        return "did you mean " + " or ".join(repr(c) for c in close) + "?"
+        return "did you mean " + " or ".join(repr(by_lower[c]) for c in close) + "?"
     return "valid names: " + ", ".join(sorted(valid))
 
 

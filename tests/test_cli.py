@@ -1,5 +1,6 @@
 """Commands as a user types them: what they print, their exit codes, and what they say about bad input."""
 
+import fcntl
 import os
 import re
 import resource
@@ -134,6 +135,14 @@ def test_list_names_everything_registered(kind: str, capsys: pytest.CaptureFixtu
     assert described >= registry.TABLES[kind].keys()
 
 
+def test_list_explains_a_name_with_its_options(capsys: pytest.CaptureFixture[str]) -> None:
+    for kind, name, option in [("methods", "simclr", "temperature:"), ("data", "folder", "resize_shorter:")]:
+        assert main(["list", kind, "--name", name]) == 0
+        assert option in capsys.readouterr().out
+    assert "did you mean 'simclr'?" in fails(capsys, ["list", "methods", "--name", "simcrl"], code=2)
+    assert "leave --name out" in fails(capsys, ["list", "reproductions", "--name", "split-brain"], code=2)
+
+
 def test_info_names_what_is_in_use(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info"]) == 0
     text = capsys.readouterr().out
@@ -169,6 +178,8 @@ OPTIONS: dict[str, Any] = {
         ("--method-options.some-size 3", ["--method_options.some_size=3"]),
         ("--compile --rate 1e-3", ["--compile=true", "--rate=1e-3"]),
         ("--compile false", ["--compile=false"]),
+        ("--compile Yes", ["--compile=true"]),
+        ("--compile 0 --rate 1", ["--compile=false", "--rate=1"]),
         ("--rate -1", ["--rate=-1"]),
         ("--config a-b.yaml", ["--config", "a-b.yaml"]),
     ],
@@ -198,6 +209,19 @@ def test_options_are_read_as_typed(typed: str, read: list[str]) -> None:
         ("pretrain --method simclr --data shapes --method-options.temprature 1", ["'temprature'", "'temperature'"]),
         ("pretrain --method simclr --data shapes --data-options.sise 16", ["'sise'", "'size'"]),
         ("pretrain --method simclr --data shapes --limit 16 --batch-size 32", ["16", "32"]),
+        ("--method simclr pretrain", ["'--method' stands before the command"]),
+        ("pretrain --lr 0.1", ["'--lr'", "did you mean '--learning-rate'?"]),
+        ("pretrain --output-dir x", ["did you mean '--out'?"]),
+        ("evaluate x --lr 0.1", ["unknown option '--lr'"]),
+        ("pretrain -epochs 3", ["'-epochs 3'", "two dashes"]),
+        ("evaluate x --protocols knn, linear", ["'linear'", "joined by commas, without spaces"]),
+        ("pretrain --epochs 1e2", ["'--epochs': expected int, got '1e2'"]),
+        ("pretrain --epochs=", ["'--epochs': expected int, got ''"]),
+        ("pretrain --method SimCLR --data shapes", ["did you mean 'simclr'?"]),
+        ("pretrain --method simclr --data Shapes", ["did you mean 'shapes'?"]),
+        ("pretrain --method barlow_twins --data shapes", ["'barlow_twins'; valid names: autoencoder"]),
+        ("pretrain --method-options temperature=0.2", ["'--method-options'", "--method-options.NAME VALUE"]),
+        ("quickstart --images 10", ["images is 10", "at least 64"]),
         ("bench opps", ["'opps'", "'ops'"]),
         ("bench ops --against kornai", ["'kornai'", "'kornia'"]),
         ("bench ops --only augmnt", ["'augmnt'", "'augment'"]),
@@ -306,6 +330,24 @@ def test_pictures_of_any_size_and_channels(tmp_path: Path) -> None:
     root = pictures(tmp_path / "data", [(9, 50), (12, 12), (100, 80), (33, 31)])
     Image.fromarray(np.zeros((40, 40), dtype=np.uint8)).save(root / "a" / "gray.png")
     assert main(from_folder(root, tmp_path / "run")) == 0
+
+
+def test_two_processes_do_not_train_in_one_folder(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each would write its own checkpoints and metrics over the other's. The lock ends with its process."""
+    folder = shutil.copytree(run, tmp_path / "my run")
+    typed = [*SMALL, "--out", str(folder)]
+    kept = (folder / "last.ckpt").read_bytes()
+    with (folder / "config.yaml").open("rb") as claim:
+        fcntl.flock(claim, fcntl.LOCK_EX)
+        for how in ("--resume", "--overwrite"):
+            message = fails(capsys, [*typed, how], code=2)
+            assert f"another process is training in {folder}; wait for it, or give another --out" in message
+        assert (folder / "last.ckpt").read_bytes() == kept
+        assert main(["export", str(folder)]) == 0  # what only reads goes on
+    assert main([*typed, "--resume"]) == 0
+    assert main([*typed, "--overwrite"]) == 0
 
 
 def test_checkpoint_of_another_method(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import resource
+import shutil
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,21 @@ def test_onnx_missing_says_what_to_install(run: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("importlib.util.find_spec", lambda name, *_: None)
     with pytest.raises(UserError, match=r"sslfast\[onnx\]"):
         export(run, "onnx")
+
+
+@pytest.mark.parametrize("format", ["safetensors", "timm"])
+def test_weights_that_have_diverged_are_not_written(run: Path, tmp_path: Path, format: str) -> None:
+    """The last step of a training can do that, behind a last loss that is finite."""
+    folder = shutil.copytree(run, tmp_path / "run")
+    state = torch.load(folder / "last.ckpt", weights_only=True)
+    name = next(name for name in state["method"] if name.startswith("backbone.") and name.endswith("conv1.weight"))
+    state["method"][name][0, 0] = torch.nan
+    torch.save(state, folder / "last.ckpt")
+    with pytest.raises(
+        TrainingError, match=r"not finite .1 tensors, network\.conv1\.weight first.*lower learning rate"
+    ):
+        export(folder, format, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("backbone", ["conv9", "resnet10_narrow"])

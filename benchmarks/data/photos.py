@@ -88,8 +88,9 @@ def _mean_pixels(source: ImageFiles) -> int:
 
 
 def _sslfast(source: ImageFiles, setup: Setup, views: int) -> Callable[[], object]:
-    loader = DaliLoader(source, BATCH_SIZE, device=setup.device, threads=setup.threads)
     draw = MultiView(presets.simclr(VIEW)[:views])
+    regions = draw.regions if views else None
+    loader = DaliLoader(source, BATCH_SIZE, device=setup.device, threads=setup.threads, regions=regions)
 
     def call() -> None:
         for batch in loader.epoch(0):

@@ -20,7 +20,4 @@ int64_t find_pieces(std::vector<FilePiece>& pieces);
 // Reads the pieces that were found, one after the other, to `target`; looks again whether they are whole.
 void read_pieces(std::vector<FilePiece>& pieces, uint8_t* target);
 
-// Components of an encoded JPEG file: 1 gray, 3 colour, 4 inks; 0 for what is no JPEG file, or is damaged.
-int jpeg_components(const uint8_t* content, int64_t bytes);
-
 }  // namespace sslfast

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "csrc/host/files.h"
+#include "csrc/host/jpeg.h"
 #include "csrc/host/permutations.h"
 #include "csrc/ops/common/lab_gamut.h"
 #include "csrc/ops/common/philox.h"
@@ -81,9 +82,14 @@ PYBIND11_MODULE(_host, module) {
              "Reads files, each (path, offset, size), a negative size for all of it, one after the other into memory, "
              "or into new memory where that is too small: (memory, where each ends, whether each was there whole).");
   module.def(
-      "jpeg_components", [](const Bytes& content) { return sslfast::jpeg_components(content.data(), content.size()); },
+      "jpeg_header",
+      [](const Bytes& content) {
+        const sslfast::JpegHeader header = sslfast::jpeg_header(content.data(), content.size());
+        return py::make_tuple(header.components, header.height, header.width);
+      },
       py::arg("content"),
-      "Components of an encoded JPEG file: 1 gray, 3 colour, 4 inks; 0 for what is no JPEG file, or is damaged.");
+      "(components, height, width) of an encoded JPEG file: components 1 gray, 3 colour, 4 inks, 0 for what is no JPEG "
+      "file or is damaged; height and width as shown, 0 where the file does not say them plainly or has no end.");
   module.def("permutation_set", &sslfast::permutation_set, py::arg("tiles"), py::arg("count"),
              "`count` different permutations of 0 … tiles - 1 (at most 9 tiles) with large Hamming distances.");
   module.def(

@@ -137,12 +137,12 @@ __device__ inline void copy_bulk(void* shared, const void* global, int bytes, Mb
 // A matrix in shared memory for wgmma: `stride` bytes from 8 rows to the next 8. Where it is read transposed (as B
 // whose columns run along the rows of 64 numbers), `leading` bytes from 64 columns to the next 64. 16 more numbers of
 // depth: 32 bytes further along the rows; 16 rows further (transposed): 2 atoms.
-__device__ inline uint64_t matrix_descriptor(uint32_t address, int stride, int leading) {
+__device__ constexpr uint64_t matrix_descriptor(uint32_t address, int stride, int leading) {
   return uint64_t{1} << 62 | static_cast<uint64_t>(stride >> 4) << 32 | static_cast<uint64_t>(leading >> 4) << 16 |
          (address & 0x3ffffu) >> 4;
 }
 // The same matrix, so many bytes further.
-__device__ inline uint64_t advanced(uint64_t descriptor, int bytes) { return descriptor + (bytes >> 4); }
+__device__ constexpr uint64_t advanced(uint64_t descriptor, int bytes) { return descriptor + (bytes >> 4); }
 
 template <int parts>
 using WarpgroupSums = float[parts][1][8][4];

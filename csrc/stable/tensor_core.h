@@ -69,11 +69,12 @@ SIMT_UNCHECKED inline void product(float (&c)[4], const Operands& mine, simt::Si
   for (int i = 0; i < 4; ++i) {
     const int row = simt::lane() / 4 + i / 2 * 8;
     const int column = simt::lane() % 4 * 2 + i % 2;
-    double sum = c[i];
+    float a[depth], b[depth];
     for (int k = 0; k < depth; ++k) {
-      sum += double{Fragments<T, depth>::a(lanes, row, k)} * Fragments<T, depth>::b(lanes, k, column);
+      a[k] = Fragments<T, depth>::a(lanes, row, k);
+      b[k] = Fragments<T, depth>::b(lanes, k, column);
     }
-    c[i] = static_cast<float>(sum);
+    c[i] = simt::multiply_add(c[i], a, b, depth, std::is_same<T, float>::value);
   }
 }
 

@@ -18,6 +18,7 @@ from sslfast.data.sources import check_choice, check_number, check_seed
 from sslfast.errors import UserError
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+CROP = [ops.AUGMENT_COLUMNS.index(f"crop_{side}") for side in ("top", "left", "height", "width")]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -96,13 +97,16 @@ class MultiView:
         """Views of every image of `batch`, on its device.
 
         Raises:
-            UserError: an epoch that is no whole number of 32 bits.
+            UserError: an epoch that is no whole number of 32 bits, or a batch of regions of images (`batch.region`)
+                that do not hold these views' crops.
         """
         check_number("epoch", epoch, 0, 2**32 - 1)
         tensors: dict[int, Tensor] = {}
         params: dict[int, Tensor] = {}
         for positions in _launches(self.specs):
-            drawn = [self._draw(run, batch, epoch) for run in self._runs(positions)]
+            drawn = [
+                self._draw(run, batch.index, batch.whole_sizes, epoch, batch.channels) for run in self._runs(positions)
+            ]
             table, keys = (parts[0] if len(parts) == 1 else torch.cat(parts) for parts in zip(*drawn, strict=True))
             views = self._make(self.specs[positions[0]], table, keys, batch, len(positions))
             for k, position in enumerate(positions):
@@ -110,6 +114,28 @@ class MultiView:
                 tensors[position], params[position] = views[rows], table[rows]
         order = range(len(self.specs))
         return Views([tensors[k] for k in order], [params[k] for k in order], batch.index, batch.label)
+
+    @torch.no_grad()
+    def regions(self, index: Tensor, sizes: Tensor, epoch: int = 0) -> Tensor:
+        """What the views of an epoch need of each image: the smallest region that holds all their crops.
+
+        A loader that is given this decodes no more: `DaliLoader(source, batch_size, regions=multi_view.regions)`. The
+        views are the same, bit by bit.
+
+        Args:
+            index: (B,) int64; positions in the data set.
+            sizes: (B, 2) int32; height and width of the whole images.
+            epoch: 0 to 2**32 - 1.
+
+        Returns:
+            (B, 4) int32: top, left, height and width of each region.
+        """
+        runs = [run for positions in _launches(self.specs) for run in self._runs(positions)]
+        tables = torch.cat([self._draw(run, index, sizes, epoch, 1)[0] for run in runs])
+        top, left, height, width = tables[:, CROP].view(-1, len(index), 4).int().unbind(-1)
+        first, last = (torch.stack(ends, -1) for ends in ((top, left), (top + height, left + width)))
+        first = first.amin(0)
+        return torch.cat([first, last.amax(0) - first], 1)
 
     def _runs(self, positions: list[int]) -> list[list[int]]:
         """Neighbours among `positions` that are drawn from the same spec, each with the stream of its position."""
@@ -122,12 +148,10 @@ class MultiView:
                 runs.append([position])
         return runs
 
-    def _draw(self, run: list[int], batch: ImageBatch, epoch: int) -> tuple[Tensor, Tensor]:
+    def _draw(self, run: list[int], index: Tensor, sizes: Tensor, epoch: int, channels: int) -> tuple[Tensor, Tensor]:
         spec = self.specs[run[0]]
         stream = run[0] if spec.stream is None else spec.stream
-        return ops.augment_params(
-            spec, batch.index, batch.sizes, self.seed, epoch, stream, batch.channels, views=len(run)
-        )
+        return ops.augment_params(spec, index, sizes, self.seed, epoch, stream, channels, views=len(run))
 
     def _make(self, spec: ViewSpec, table: Tensor, keys: Tensor, batch: ImageBatch, views: int) -> Tensor:
         """`views` views of the batch, one after the other, by the rows of `table`."""
@@ -135,7 +159,7 @@ class MultiView:
             batch.storage,
             batch.offsets.repeat(views),
             batch.sizes.repeat(views, 1),
-            table,
+            table if batch.region is None else _within(table, batch, views),
             keys,
             size=spec.shape,
             channels=batch.channels,
@@ -144,6 +168,21 @@ class MultiView:
             dtype=self.dtype,
             channels_last=self.channels_last,
         )
+
+
+def _within(table: Tensor, batch: ImageBatch, views: int) -> Tensor:
+    """The table with the crops' places in the regions of the images that the batch holds."""
+    assert batch.region is not None
+    table = table.clone()
+    crop = table[:, CROP].view(views, len(batch), 4)
+    crop[..., :2] -= batch.region[:, :2]
+    if (crop[..., :2] < 0).any() or (crop[..., :2] + crop[..., 2:] > batch.sizes).any():
+        raise UserError(
+            "the batch holds only regions of its images, and these views need more of them; the loader's `regions` "
+            "must be those of the MultiView (or method) that makes the views, of the same seed and epoch"
+        )
+    table[:, CROP] = crop.view(-1, 4)
+    return table
 
 
 def _launches(specs: Sequence[ViewSpec]) -> list[list[int]]:

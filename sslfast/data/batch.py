@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -11,6 +12,8 @@ from torch import Tensor
 from sslfast.errors import UserError
 
 MAX_CHANNELS = 16
+# What is needed of each image, such as `MultiView.regions`: (index, sizes, epoch) -> top, left, height and width.
+Regions: TypeAlias = Callable[[Tensor, Tensor, int], Tensor]
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class ImageBatch:
         index: (B,) int64; position in the data set: it names the image's random stream.
         label: (B,) int64 or None; class of each image, -1 where it is unknown.
         channels: channels of every image, 1 to 16.
+        region: (B, 4) int32, or None for whole images; where the storage holds only a region of each image: the
+            region's top and left, and the height and width of the whole image. `sizes` are then those of the region.
     """
 
     storage: Tensor
@@ -32,6 +37,7 @@ class ImageBatch:
     index: Tensor
     label: Tensor | None = None
     channels: int = 3
+    region: Tensor | None = None
 
     def __len__(self) -> int:
         return self.offsets.shape[0]
@@ -39,6 +45,11 @@ class ImageBatch:
     @property
     def device(self) -> torch.device:
         return self.storage.device
+
+    @property
+    def whole_sizes(self) -> Tensor:
+        """(B, 2) int32; height and width of the whole images, of which the storage may hold only a region."""
+        return self.sizes if self.region is None else self.region[:, 2:].contiguous()
 
     @classmethod
     def from_dense(cls, images: Tensor, index: Tensor | None = None, label: Tensor | None = None) -> ImageBatch:
@@ -114,10 +125,11 @@ class ImageBatch:
             sizes=self.sizes[positions],
             index=self.index[positions],
             label=None if self.label is None else self.label[positions],
+            region=None if self.region is None else self.region[positions],
         )
 
     def image(self, position: int) -> Tensor:
-        """One image, (H, W, C) uint8, as a view of the storage."""
+        """One image, or the region of it that is here, (H, W, C) uint8, as a view of the storage."""
         height, width = self.sizes[position].tolist()
         begin = int(self.offsets[position])
         return self.storage[begin : begin + height * width * self.channels].view(height, width, self.channels)
@@ -131,6 +143,7 @@ class ImageBatch:
             sizes=self.sizes.to(device),
             index=self.index.to(device),
             label=None if self.label is None else self.label.to(device),
+            region=None if self.region is None else self.region.to(device),
         )
 
 

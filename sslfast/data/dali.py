@@ -13,19 +13,20 @@ from __future__ import annotations
 import os
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from itertools import islice
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sslfast import _host
-from sslfast.data.batch import ImageBatch
+from sslfast.data.batch import ImageBatch, Regions
 from sslfast.data.decode import decode_files, decode_image, read_file, read_files
+from sslfast.data.feed import Batch, Encoded, Feed, Part
 from sslfast.data.loader import Loader
 from sslfast.data.sources import Source, check_number
 from sslfast.data.sources.files import ImageFiles
@@ -38,67 +39,8 @@ POOLED = "1M"  # memory of this size or more is kept for the next batch: new pag
 EXAMINED = 64  # images in a batch that is decoded only to see whether they can be
 
 
-class Encoded(NamedTuple):
-    """An image that is ready to be decoded: its position in the data set, and (bytes,) uint8."""
-
-    position: int
-    content: np.ndarray
-
-
-class Part(NamedTuple):
-    """Images of a batch, and the memory that their files were read into."""
-
-    images: list[Encoded]
-    memory: np.ndarray
-
-
 class Undecodable(Exception):
     """DALI gave up a batch; it does not say because of which image."""
-
-
-class Feed:
-    """What DALI is given, batch by batch: the encoded images of each; an iterator that starts to read when it is made.
-
-    On the CPU DALI decodes them where they are, without a reference to them. Hence `under_way` keeps them until their
-    batch has been taken out, and the pipeline keeps this object until it has come to rest.
-
-    Args:
-        todo: the positions of the images of each batch.
-        read: the encoded images at some positions.
-        readers: the threads that read, `threads` of them; each gets an equal part of a batch.
-        ahead: batches that are read before they are asked for.
-    """
-
-    def __init__(
-        self,
-        todo: Sequence[Tensor],
-        read: Callable[[list[int]], Part],
-        readers: ThreadPoolExecutor,
-        threads: int,
-        ahead: int,
-    ) -> None:
-        self.under_way: deque[list[Part]] = deque()
-        self._todo = iter(todo)
-        self._reading: deque[list[Future[Part]]] = deque()
-        self._read, self._readers, self._threads = read, readers, threads
-        for _ in range(ahead):
-            self._read_next()
-
-    def _read_next(self) -> None:
-        for positions in islice(self._todo, 1):
-            parts = positions.split(-(-len(positions) // self._threads))
-            self._reading.append([self._readers.submit(self._read, part.tolist()) for part in parts])
-
-    def __iter__(self) -> Feed:
-        return self
-
-    def __next__(self) -> list[np.ndarray]:
-        self._read_next()
-        if not self._reading:
-            raise StopIteration
-        batch = [part.result() for part in self._reading.popleft()]
-        self.under_way.append(batch)
-        return [image.content for part in batch for image in part.images]
 
 
 class DaliLoader(Loader):
@@ -124,8 +66,12 @@ class DaliLoader(Loader):
             leaves out up to world_size - 1 images.
         threads: threads that read, and threads that decode in each of the pipelines that take turns (two on a CPU, one
             on a GPU); 0 takes one for each core of this process.
+        regions: what is needed of each image in an epoch, for example `MultiView.regions`: on a CPU `epoch` decodes no
+            more than that of an image, unless the source shrinks its images; damage is noticed in it and at the end of
+            the file then. None decodes whole images.
 
     Attributes:
+        regions: as given; it may be changed between epochs.
         skipped: file -> reason, for every image that could not be decoded so far (`on_error="skip"` of the source). Its
             place in the batch takes the next image of the source, so that batches keep their size on every rank.
 
@@ -147,6 +93,7 @@ class DaliLoader(Loader):
         rank: int = 0,
         world_size: int = 1,
         threads: int = 0,
+        regions: Regions | None = None,
     ) -> None:
         _import_dali()
         check_number("threads", threads, 0)
@@ -167,6 +114,7 @@ class DaliLoader(Loader):
             world_size=world_size,
         )
         self.source = source
+        self.regions = regions
         if self.device.type == "cuda" and self.device.index is None:
             self.device = torch.device("cuda", torch.cuda.current_device())
         self.threads = threads or len(os.sched_getaffinity(0))
@@ -191,7 +139,9 @@ class DaliLoader(Loader):
             DataError: an image cannot be decoded; the message names its file.
         """
         self.check_start(start)
-        yield from self._batches(self.order(epoch).split(self.batch_size)[start : len(self)])
+        whole = self.regions is None or self.device.type == "cuda" or self.source.resize_shorter
+        todo = self.order(epoch).split(self.batch_size)[start : len(self)]
+        yield from self._batches(todo, None if whole else epoch)
 
     def in_order(self) -> Iterator[ImageBatch]:
         """Every image of the data set once, in the order of the source and whatever the rank.
@@ -203,12 +153,15 @@ class DaliLoader(Loader):
         """
         yield from self._batches(torch.arange(self.count).split(self.batch_size))
 
-    def _batches(self, todo: Sequence[Tensor]) -> Iterator[ImageBatch]:
-        """The batches whose positions are given; a batch that DALI refuses is examined and tried again."""
+    def _batches(self, todo: Sequence[Tensor], region_epoch: int | None = None) -> Iterator[ImageBatch]:
+        """The batches whose positions are given; a batch that DALI refuses is examined and tried again.
+
+        With `region_epoch` no more is decoded than the regions that are needed in that epoch.
+        """
         known, done = len(self._bad), 0
         while done < len(todo):
             try:
-                for batch in self._decode(todo[done:]):
+                for batch in self._decode(todo[done:], region_epoch):
                     yield batch
                     done += 1
             except Undecodable as refusal:  # noqa: PERF203 - it goes on from the refused batch
@@ -221,24 +174,25 @@ class DaliLoader(Loader):
                 stacklevel=2,
             )
 
-    def _decode(self, todo: Sequence[Tensor]) -> Iterator[ImageBatch]:
+    def _decode(self, todo: Sequence[Tensor], region_epoch: int | None) -> Iterator[ImageBatch]:
         """The batches whose positions are given, through DALI pipelines of their own, until DALI refuses one."""
         readers = ThreadPoolExecutor(self.threads)
         lanes = min(LANES[self.device.type], len(todo))
         ahead = PREFETCH // LANES[self.device.type]
         try:
-            feeds = [Feed(todo[lane::lanes], self._read, readers, self.threads, ahead) for lane in range(lanes)]
+            read = partial(self._read, region_epoch=region_epoch)
+            feeds = [Feed(todo[lane::lanes], read, readers, self.threads, ahead) for lane in range(lanes)]
             pipelines = []
             for feed in feeds:
-                pipelines.append(self._pipeline(feed, ahead))
+                pipelines.append(self._pipeline(feed, ahead, region_epoch is not None))
                 pipelines[-1].schedule_run()  # it decodes while the next one is built
             for number in range(len(todo)):
                 feed, pipeline = feeds[number % lanes], pipelines[number % lanes]
                 images = self._next(pipeline)
-                parts = feed.under_way.popleft()
-                self._spare.extend(part.memory for part in parts)
+                batch = feed.under_way.popleft()
+                self._spare.extend(part.memory for part in batch.parts)
                 pipeline.schedule_run()  # it decodes while this batch is in use
-                yield self._batch(images, [image.position for part in parts for image in part.images])
+                yield self._batch(images, batch)
         finally:
             readers.shutdown(cancel_futures=True)
 
@@ -251,39 +205,48 @@ class DaliLoader(Loader):
             raise Undecodable(str(error)) from error
         return images
 
-    def _read(self, positions: list[int]) -> Part:
+    def _read(self, positions: list[int], region_epoch: int | None = None) -> Part:
         try:
             memory = self._spare.pop()
         except IndexError:
             memory = np.empty(0, np.uint8)
         memory, contents = read_files([self.source.files[position] for position in positions], memory)
-        return Part([self._encoded(*image) for image in zip(positions, contents, strict=True)], memory)
+        by_region = region_epoch is not None
+        images = [self._encoded(*image, by_region) for image in zip(positions, contents, strict=True)]
+        if self.regions is None or region_epoch is None:
+            return Part(images, memory)
+        index = torch.from_numpy(self._index[[image.position for image in images]])
+        sizes = torch.tensor([image.size for image in images], dtype=torch.int32)
+        return Part(images, memory, self.regions(index, sizes, region_epoch).numpy())
 
-    def _encoded(self, wanted: int, content: np.ndarray | None) -> Encoded:
+    def _encoded(self, wanted: int, content: np.ndarray | None, with_size: bool = False) -> Encoded:
         """The image at position `wanted`, of which the file may have been read, or the next one that can be decoded."""
         for position in (place % self.count for place in range(wanted, wanted + self.count)):
             if position in self._bad:
                 continue
             try:
-                return Encoded(position, self._content(position, content if position == wanted else None))
+                return self._content(position, content if position == wanted else None, with_size)
             except DataError as error:
                 if self.source.on_error == "raise":
                     raise
                 self._bad[position] = str(error.__cause__)
         raise DataError(f"none of the images in {self.source.root} can be decoded; one is {next(iter(self.skipped))}")
 
-    def _content(self, position: int, content: np.ndarray | None = None) -> np.ndarray:
+    def _content(self, position: int, content: np.ndarray | None, with_size: bool) -> Encoded:
         """What DALI is to decode for an image; `content` is its file, where that has been read."""
         file = self.source.files[position]
         if content is None:
             content = np.frombuffer(read_file(file), np.uint8)
-        if _host.jpeg_components(content) in DECODED and position not in self._refused:
-            return content
+        components, height, width = _host.jpeg_header(content)
+        if components in DECODED and position not in self._refused and (height > 0 or not with_size):
+            return Encoded(position, content, (height, width))
         # A portable pixmap, which is a line of text and the pixels: so DALI packs what Pillow decodes, too.
         pixels = decode_image(file, self.source.channels, self.source.resize_shorter)
         kind = "P6" if self.source.channels == 3 else "P5"
-        header = f"{kind} {pixels.shape[1]} {pixels.shape[0]} 255\n".encode()
-        return np.concatenate([np.frombuffer(header, np.uint8), pixels.reshape(-1)])
+        height, width = pixels.shape[:2]
+        header = f"{kind} {width} {height} 255\n".encode()
+        content = np.concatenate([np.frombuffer(header, np.uint8), pixels.reshape(-1)])
+        return Encoded(position, content, (height, width))
 
     def _examine(self, wanted: Sequence[int], refusal: Undecodable) -> None:
         """Finds out with Pillow which images of a refused batch are damaged; the batch can be tried again then.
@@ -301,7 +264,7 @@ class DaliLoader(Loader):
         if not skipped:
             self._refused.update(positions)
 
-    def _pipeline(self, feed: Feed, ahead: int) -> Any:
+    def _pipeline(self, feed: Feed, ahead: int, by_region: bool) -> Any:
         """A DALI pipeline from encoded images to one packed batch of pixels, `ahead` batches ahead."""
         dali = _import_dali()
         on_gpu = self.device.type == "cuda"
@@ -313,12 +276,15 @@ class DaliLoader(Loader):
             exec_dynamic=True,  # it leaves the memory of an output to whoever holds it
         )
         with pipeline:
-            encoded = dali.fn.external_source(source=feed, dtype=dali.types.UINT8, ndim=1, no_copy=not on_gpu)
-            images = dali.fn.decoders.image(
-                encoded,
-                device="mixed" if on_gpu else "cpu",
-                output_type=dali.types.RGB if self.source.channels == 3 else dali.types.GRAY,
-            )
+            output_type = dali.types.RGB if self.source.channels == 3 else dali.types.GRAY
+            if by_region:
+                kinds = [dali.types.UINT8, dali.types.INT32, dali.types.INT32]
+                inputs = dali.fn.external_source(source=feed, num_outputs=3, dtype=kinds, ndim=1, no_copy=True)
+                images = dali.fn.decoders.image_slice(*inputs, axes=(0, 1), output_type=output_type)
+            else:
+                encoded = dali.fn.external_source(source=feed, dtype=dali.types.UINT8, ndim=1, no_copy=not on_gpu)
+                device = "mixed" if on_gpu else "cpu"
+                images = dali.fn.decoders.image(encoded, device=device, output_type=output_type)
             if self.source.resize_shorter:
                 size = _shrunk(dali, dali.fn.peek_image_shape(encoded), self.source.resize_shorter)
                 images = dali.fn.resize(images, size=size, interp_type=dali.types.INTERP_CUBIC)
@@ -326,9 +292,15 @@ class DaliLoader(Loader):
         pipeline.build()
         return pipeline
 
-    def _batch(self, images: Any, positions: list[int]) -> ImageBatch:
+    def _batch(self, images: Any, batch: Batch) -> ImageBatch:
         """DALI's packed batch as an ImageBatch; its tables travel to a GPU in one transfer that nobody waits for."""
         # Tables are made by numpy, where a step on a few numbers takes a tenth of what it takes torch.
+        encoded = [image for part in batch.parts for image in part.images]
+        positions = [image.position for image in encoded]
+        region = None
+        if batch.regions:
+            wholes = np.array([image.size for image in encoded], dtype=np.int32)
+            region = torch.from_numpy(np.hstack([batch.regions[0], wholes]))
         sizes = np.array(images.shape(), dtype=np.int32)[:, :2].copy()
         counts = sizes.prod(axis=1, dtype=np.int64) * self.source.channels
         # A row of sizes is two numbers of 32 bits: in the table it travels as one of 64.
@@ -350,6 +322,7 @@ class DaliLoader(Loader):
             index=table[1],
             label=None if self.source.label is None else table[3],
             channels=self.source.channels,
+            region=region,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from sslfast import registry
 from sslfast.data import ImageBatch, ImageFiles
 from sslfast.data.dali import decodable
-from sslfast.errors import UserError
+from sslfast.errors import TrainingError, UserError
 from sslfast.evaluate.features import Encoder
 from sslfast.evaluate.results import Row, Scores, merge_rows, read_rows
 from sslfast.evaluate.subsets import check_budget, label_subset, labelled
@@ -117,7 +118,9 @@ def evaluate(
     torch_device = _device(device)
     saved = load_run(Path(run))
     results = Path(run) / RESULTS_FILE
-    read_rows(results)  # a damaged file is found now, not after the first measurement
+    read_rows(results)  # a damaged file is found now, not after the first measurement; so is a folder of others
+    if not os.access(run, os.W_OK):
+        raise TrainingError(f"{run} cannot be written, and its results belong there; copy the run, or make it writable")
     if train_split == test_split:
         raise UserError(f"both splits are {train_split!r}: measure on images that the classifier has not learned from")
     limits = {train_split: limit_train, test_split: limit_test}

@@ -23,7 +23,7 @@ def labelled(images: Images, what: str) -> Images:
     if not known.any():
         raise UserError(
             f"the {what} images have no labels, and every protocol needs some; "
-            "evaluate on labelled data (for a folder: one sub-folder a class)"
+            "evaluate on labelled data (for a folder: two or more sub-folders, one a class)"
         )
     images = images if known.all() else images.select(known.nonzero()[:, 0])
     assert images.label is not None

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from torch import Tensor, nn
 
 from sslfast.augment import MultiView, Views, ViewSpec, presets
-from sslfast.data.batch import ImageBatch
+from sslfast.data.batch import ImageBatch, Regions
 from sslfast.errors import UserError
 from sslfast.models import Backbone
 
@@ -71,6 +71,11 @@ class Method(nn.Module):
         if len(batch) == 0:
             raise UserError("the batch has no images; give at least one, for example by leaving an empty last one out")
         return self.multi_view(batch, epoch)
+
+    @property
+    def regions(self) -> Regions | None:
+        """What `views` needs of each image, for a loader that decodes no more; None where they are a subclass's own."""
+        return self.multi_view.regions if type(self).views is Method.views else None
 
     def forward(self, views: Views) -> dict[str, Tensor]:
         """`{"loss": scalar to minimise, ...: scalars worth logging}`."""

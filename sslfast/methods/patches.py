@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sslfast.augment import GridSpec, GridViews, MultiGrid, ViewSpec, mosaic, unnormalized
-from sslfast.data.batch import ImageBatch
+from sslfast.data.batch import ImageBatch, Regions
 from sslfast.errors import UserError
 from sslfast.methods.base import Method
 from sslfast.models import Backbone
@@ -43,6 +43,10 @@ class PatchMethod(Method):
         views = super().views(batch, epoch)
         assert isinstance(views, GridViews)
         return views
+
+    @property
+    def regions(self) -> Regions | None:
+        return self.multi_view.regions if type(self).views is PatchMethod.views else None
 
     def encode(self, patches: Tensor) -> Tensor:
         """Pooled features (B, K, D) of patches (B, K, C, p, p), all of which share the statistics of a batch norm."""

@@ -34,7 +34,8 @@ def write_page(target: Path, package: str, template: str, content: Mapping[str, 
     text = environment.get_template(template).render(content)
     unfinished = target.with_name(f".{target.name}.part")
     try:
-        unfinished.write_text(text, encoding="utf-8")
+        # A class named after a folder may hold bytes that are no text.
+        unfinished.write_text(text, encoding="utf-8", errors="replace")
         os.replace(unfinished, target)
     except OSError as error:
         unfinished.unlink(missing_ok=True)

@@ -41,7 +41,7 @@ def write_report(run: Path) -> Path:
     or whose data have moved is left out with the reason.
 
     Args:
-        run: folder written by `sslfast.train.pretrain`.
+        run: folder that `sslfast pretrain` made.
 
     Returns:
         Path of the page.

@@ -16,7 +16,7 @@ from sslfast.errors import UserError
 from sslfast.evaluate.evaluation import baseline, protocol_with
 from sslfast.evaluate.subsets import check_budget
 from sslfast.models.backbone import check_backbone_name
-from sslfast.options import described, fits, number_hint
+from sslfast.options import check_config, described, fits, number_hint
 from sslfast.train import TrainConfig
 
 FOLDER = Path(__file__).parent
@@ -165,10 +165,8 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         UserError: it cannot be read, lacks something, or names what it does not define.
     """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"cannot read {path}: {error}; correct the file") from error
+    check_config(path, "recipe")
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
     with _naming(path):
         return _checked(_build(Recipe, values, "the recipe"))
 

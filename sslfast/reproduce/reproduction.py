@@ -20,6 +20,7 @@ from sslfast.train import TrainConfig, pretrain
 from sslfast.train.checkpoint import write_atomically
 from sslfast.train.config import CONFIG_FILE, read_config, resolve
 from sslfast.train.run import BACKBONE_FILE
+from sslfast.train.stop import Interrupted
 
 RESULTS_FILE = "results.json"
 
@@ -140,7 +141,11 @@ class _Work:
         if not (self.out / run / BACKBONE_FILE).exists() or not (self.out / run / CONFIG_FILE).exists():
             # Rows of weights that are no more there say nothing of the new ones.
             self.done = {key: value for key, value in self.done.items() if key.partition("/")[0] != run}
-            pretrain(config, resume=(self.out / run / CONFIG_FILE).exists())
+            try:
+                pretrain(config, resume=(self.out / run / CONFIG_FILE).exists())
+            except Interrupted as stop:
+                message = f"{stop}, or start the reproduction again, which goes on there"
+                raise Interrupted(message, stop.exit_code - 128) from stop
         else:
             # It must be this run, and not one of other sizes.
             resolve(config, saved=read_config(self.out / run / CONFIG_FILE))

@@ -95,11 +95,11 @@ class TrainConfig:
 
     Attributes:
         method: a name of `sslfast list methods`, or a class as "module:Class".
-        method_options: the method's own options.
+        method_options: the method's own options; `sslfast list methods --name METHOD` explains them.
         data: a name of `sslfast list data`, or a class as "module:Class".
         root: folder or file of the data, where the source needs one.
         split: part of the data set; "train".
-        data_options: the source's own options.
+        data_options: the source's own options; `sslfast list data --name DATA` explains them.
         limit: train on the first so many images, which hold all classes (every source sees to that); 0, all.
         on_error: a corrupt image ends the run ("raise"), or is left out and counted ("skip"); "raise".
         loader: keep the decoded data set in the device's memory ("memory"), or decode image files as they are needed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import shlex
 import signal
 import time
 from collections.abc import Callable
@@ -264,9 +265,10 @@ class Loop:
         return reduced
 
     def _goodbye(self, signum: int) -> str:
+        command = f"sslfast pretrain --resume --out {shlex.quote(str(self.out))}"
         return (
             f"stopped by {signal.Signals(signum).name} at step {self.position.step} of {self.steps}; "
-            f"saved {self.out / CHECKPOINT_FILE}; continue with: sslfast pretrain --resume --out {self.out}"
+            f"saved {self.out / CHECKPOINT_FILE}; continue with: {command}"
         )
 
     def save(self) -> None:

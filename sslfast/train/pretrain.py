@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import shutil
@@ -9,7 +10,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from lightning_fabric import Fabric
@@ -54,9 +55,9 @@ def pretrain(config: TrainConfig, resume: bool = False, overwrite: bool = False)
 
     Args:
         config: what is left out comes from the method's recipe, then from the defaults.
-        resume: continue the run in `config.out` from its last checkpoint, exactly, also in the middle of an epoch; its
-            own configuration holds, and `config` needs no more than `out`.
-        overwrite: remove the run that is in `config.out`.
+        resume: continue the run in the folder `out` from its last checkpoint, exactly, also in the middle of an epoch;
+            its own configuration holds, so that nothing else need be given.
+        overwrite: remove the run that is in the folder `out`.
 
     Returns:
         The run folder.
@@ -159,10 +160,12 @@ def _train(fabric: Fabric, config: TrainConfig, resume: bool) -> UserError | Non
     try:
         loader = _loader(fabric, config)
         method = build_method(config, loader.channels)
+        if isinstance(loader, DaliLoader):
+            loader.regions = method.regions
         loop = Loop(fabric, config, method, loader)
         if resume and (out / CHECKPOINT_FILE).exists():
             loop.load()
-        rank_zero(fabric, lambda: _prepare_folder(config, resume))
+        claim = rank_zero(fabric, lambda: _prepare_folder(config, resume))  # for as long as this rank trains
         try:
             loop.run()
             rank_zero(fabric, lambda: _export(method, config, next(loader.in_order())))
@@ -170,6 +173,9 @@ def _train(fabric: Fabric, config: TrainConfig, resume: bool) -> UserError | Non
             if fabric.world_size > 1:
                 raise RuntimeError(str(error)) from error  # a file of this rank's: the others wait, and must end
             raise
+        finally:
+            if claim is not None:
+                claim.close()
     except torch.OutOfMemoryError as error:
         if fabric.world_size > 1:
             raise  # the other ranks wait for this one, which must end
@@ -198,11 +204,35 @@ def _loader(fabric: Fabric, config: TrainConfig) -> Loader:
     return make() if loader is None else loader
 
 
-def _prepare_folder(config: TrainConfig, resume: bool) -> None:
-    """Makes the run folder with its config.yaml; a run that is replaced is removed, now that the new one can start."""
+def _claim(out: Path) -> IO[bytes]:
+    """The run's config.yaml, locked while it is open: of two processes that write into one folder neither is right.
+
+    Raises:
+        UserError: another process has it.
+        OSError: there is no such file.
+    """
+    file = (out / CONFIG_FILE).open("rb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise UserError(f"another process is training in {out}; wait for it, or give another --out") from error
+    except OSError:  # a network's file system that knows no locks
+        pass
+    return file
+
+
+def _prepare_folder(config: TrainConfig, resume: bool) -> IO[bytes]:
+    """Makes the run folder with its config.yaml; a run that is replaced is removed, now that the new one can start.
+
+    Returns:
+        The claim on the folder.
+    """
     out = Path(config.out)
     try:
         out.mkdir(parents=True, exist_ok=True)
+        if (out / CONFIG_FILE).exists():
+            _claim(out).close()
         for name in RUN_FILES if _holds_run(out) and not resume else ():
             if (out / name).is_dir():
                 shutil.rmtree(out / name)
@@ -213,6 +243,7 @@ def _prepare_folder(config: TrainConfig, resume: bool) -> None:
             f"cannot make the run folder {out}: {error.strerror or error}; give another --out"
         ) from error
     write_atomically(out / CONFIG_FILE, write_config(config).encode())
+    return _claim(out)
 
 
 def _export(method: Method, config: TrainConfig, images: ImageBatch) -> None:

@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,7 @@ def test_a_failure_stops_nothing_and_ten_minutes_are_the_end(tmp_path: Path):
     commands = f"""
         failed=(); out={tmp_path}; {deadline[0]}
         {function}
+        wanted="  "
         step wrong 9 false
         step slow 1 sleep 30
         step right 9 echo done
@@ -50,6 +52,51 @@ def test_a_failure_stops_nothing_and_ten_minutes_are_the_end(tmp_path: Path):
     assert done.stdout.splitlines()[-1] == "failed: wrong slow late"
     assert (tmp_path / "right.log").read_text() == "done\n"
     assert not (tmp_path / "late").exists()
+
+
+def test_steps_can_be_chosen(tmp_path: Path):
+    text = (SERVER / "prove.sh").read_text()
+    wanted = re.search(r"^wanted=.*$", text, flags=re.MULTILINE)
+    function = text[text.index("step() {") : text.index("\n}\n") + 2]
+    assert wanted
+    commands = f"""
+        failed=(); out={tmp_path}; deadline=585; set -- {tmp_path} second third; {wanted[0]}
+        {function}
+        for name in first second sec third; do step $name 9 echo $name; done
+    """
+    done = subprocess.run(["bash", "-uc", commands], capture_output=True, text=True, check=True)
+    assert [line for line in done.stdout.splitlines() if line.startswith("==")] == ["== second", "== third"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["second.log", "third.log"]
+
+
+def test_every_file_of_cuda_tests_is_run():
+    """prove.sh looks for them by their mark, and names those that have a step of their own."""
+    text = (SERVER / "prove.sh").read_text()
+    (listing,) = re.findall(r"< <\((.*)\)$", text, flags=re.MULTILINE)
+    found = subprocess.run(
+        ["bash", "-c", listing], cwd=SERVER.parent.parent, capture_output=True, text=True, check=True
+    )
+    files = set(found.stdout.split()) | {word for step in steps() for word in step if word.endswith(".py")}
+    folder = SERVER.parent.parent / "tests"
+    assert {str(file.relative_to(folder.parent)) for file in folder.glob("cuda/test_*.py")} < files
+
+
+def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch):
+    packages = importlib.import_module("benchmarks.server.packages")
+    before, lacking = packages.missing(), ("timm", "typeshed_client", "PIL")
+    monkeypatch.setattr(packages, "find_spec", lambda name: None if name in lacking else find_spec(name))
+    assert set(packages.missing()) - set(before) == set(lacking)
+
+
+def test_a_method_that_fails_leaves_the_others_alone(tmp_path: Path):
+    smoke = importlib.import_module("benchmarks.server.smoke")
+    file = smoke.smoke(["simsiam", "no-such-method"], [False], "cpu", tmp_path, seconds=300, workers=2)
+    right, wrong = json.loads(file.read_text())
+    assert (right["method"], right["compiled"], right["error"]) == ("simsiam", False, None)
+    assert (tmp_path / "simsiam-plain" / "backbone.safetensors").exists()
+    assert "no-such-method" in wrong["error"]
+    (late,) = json.loads(smoke.smoke(["simsiam"], [True], "cpu", tmp_path, seconds=0.1, workers=1).read_text())
+    assert late["compiled"] and "no end after 0 s" in late["error"]
 
 
 def test_the_sanitizer_s_selection_names_tests():

@@ -57,8 +57,10 @@ def test_against_float64(rows, columns, depth, temperature, precision):
         lambda q, k: negatives_logsumexp_and_largest(q, k, excluded, temperature), inputs, weights
     )
     exact = value_and_gradients(lambda q, k: dense(q, k, excluded, temperature), [x.double() for x in inputs], weights)
-    # Low-precision inputs are exact here: what is left are the rounded weights, and TF32's factors.
-    allowed = ROUNDING[precision] / min(temperature, 1)
+    # Low-precision inputs are exact here: what is left are the rounded weights, and TF32's factors. Besides, tensor
+    # cores cut off the sum of a similarity, below 1/2, for every 8 products: the largest similarity shows it.
+    cut_off = depth / 8 * 2.0**-25
+    allowed = (ROUNDING[precision] + cut_off) / min(temperature, 1)
     for got, want in zip(ours, exact, strict=True):
         assert (got.double() - want).abs().max() <= allowed * max(1.0, want.abs().max().item())
     again = value_and_gradients(

@@ -214,6 +214,7 @@ def test_nothing_there_says_where_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", no_network)
     with pytest.raises(DataError, match=r"cannot be downloaded .*no network.*get https://.*packed or unpacked"):
         CIFAR10(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_download_is_read(tmp_path, monkeypatch):
@@ -227,6 +228,30 @@ def test_the_download_is_read(tmp_path, monkeypatch):
     source = build_source("cifar10")
     assert source.root == tmp_path / "cache" / "sslfast" / "cifar10"
     check(source, *written["train"])
+
+
+def test_without_a_home_root_is_asked_for(monkeypatch):
+    def unknown(number):
+        raise KeyError(number)
+
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    with pytest.raises(UserError, match="needs root: there is no home folder"):
+        build_source("cifar10")
+
+
+def test_an_interrupted_download_leaves_nothing(tmp_path, monkeypatch):
+    """Half an archive was taken for a damaged data set from then on."""
+
+    def interrupted(root, download):
+        Path(root, "cifar-10-python.tar.gz").write_bytes(b"half of it")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        CIFAR10(tmp_path / "set")
+    assert list((tmp_path / "set").iterdir()) == []
 
 
 def test_bad_options_are_named(tmp_path):

@@ -15,7 +15,7 @@ from data.samples_dali import close, load, write
 
 from sslfast.augment import MultiView, presets
 from sslfast.data import DaliLoader, MemoryLoader, build_loader, build_source
-from sslfast.data.dali import Feed
+from sslfast.data.feed import Feed
 from sslfast.errors import UserError
 
 
@@ -199,8 +199,8 @@ def test_memory_that_files_were_read_into_is_used_again(images):
     loader._spare.append(large := np.empty(1 << 20, np.uint8))
     read = loader._read
 
-    def recorded(positions):
-        part = read(positions)
+    def recorded(positions, **options):
+        part = read(positions, **options)
         used.append(part.memory)
         return part
 
@@ -217,13 +217,13 @@ def test_what_dali_decodes_in_place_lives_as_long_as_its_pipeline(images):
     loader = load(build_source("folder", images), 4)
     with ThreadPoolExecutor(1) as readers:
         feed = Feed(loader.order(0).split(4)[:2], loader._read, readers, 1, 2)
-        pipeline = loader._pipeline(feed, 2)
+        pipeline = loader._pipeline(feed, 2, by_region=False)
         pipeline.run()
         kept = weakref.ref(feed)
         content = {
             image.content.__array_interface__["data"][0]
             for batch in feed.under_way
-            for part in batch
+            for part in batch.parts
             for image in part.images
         }
         assert len(content) == 8  # of the batch that was taken out, too, as nobody has removed it

@@ -189,21 +189,28 @@ def test_nothing_but_damaged_files(tmp_path):
         list(loader.epoch(0))
 
 
-def test_a_file_that_only_pillow_decodes(tmp_path, monkeypatch):
+@pytest.mark.parametrize("by_region", [False, True])
+def test_a_file_that_only_pillow_decodes(tmp_path, monkeypatch, by_region):
     for number in range(6):
         write(tmp_path / f"{number}.jpg", number)
     source = build_source("folder", tmp_path)
-    loader = load(source, 2, shuffle=False)
+    regions = MultiView(presets.simclr(16)).regions
+    loader = load(source, 2, shuffle=False, regions=regions if by_region else None)
     content = DaliLoader._content
 
     def garbled(self, position, *file):  # as if DALI could not decode the third file
         found = content(self, position, *file)
-        return found[:100] if position == 2 and bytes(found[:2]) == b"\xff\xd8" else found
+        is_jpeg = bytes(found.content[:2]) == b"\xff\xd8"
+        return found._replace(content=found.content[:100]) if position == 2 and is_jpeg else found
 
     monkeypatch.setattr(DaliLoader, "_content", garbled)
     batches = list(loader.epoch(0))
     assert [batch.index.tolist() for batch in batches] == [[0, 1], [2, 3], [4, 5]] and loader.skipped == {}
-    assert torch.equal(batches[1].image(0), source.read().image(2))
+    whole = source.read().image(2)
+    if by_region:
+        ((top, left, height, width),) = regions(batches[1].index[:1], torch.tensor([whole.shape[:2]]).int(), 0).tolist()
+        whole = whole[top : top + height, left : left + width]
+    assert torch.equal(batches[1].image(0), whole)
 
 
 def test_what_can_be_decoded(tmp_path):

@@ -234,3 +234,105 @@ def test_real_photos():
     assert (images.sizes.min(dim=1).values <= 96).all() and (images.sizes[:, 0] != images.sizes[:, 1]).any()
     batch = next(MemoryLoader(images, 8).epoch(0))
     assert batch.storage.data_ptr() == images.storage.data_ptr() and len(batch) == 8
+
+
+@pytest.mark.parametrize("pair", [("Train", "Test"), ("TRAIN", "VAL"), ("training", "testing"), ("Training", "val")])
+def test_split_folders_in_any_case_and_form(tmp_path, pair):
+    for value, split in enumerate(pair):
+        for name in ("ant", "bee"):
+            write(tmp_path / split / name / "a.png", value)
+    train, test = Folder(tmp_path), Folder(tmp_path, "test")
+    assert train.classes == test.classes == ["ant", "bee"]
+    assert reds(train.read()) == [0, 0] and reds(test.read()) == [1, 1]
+
+
+@pytest.mark.parametrize("beside", ["labels/a.txt", "__MACOSX/._a.png", "empty/"])
+def test_flat_split_folders_beside_a_folder_without_images(tmp_path, beside):
+    """They were taken for two classes, `train` and `test`."""
+    for value, name in enumerate(["train/a.png", "test/b.png"]):
+        write(tmp_path / name, value)
+    (tmp_path / beside).parent.mkdir(exist_ok=True)
+    (tmp_path / beside).mkdir() if beside.endswith("/") else (tmp_path / beside).write_text("no image")
+    train = Folder(tmp_path)
+    assert train.classes is None and reds(train.read()) == [0] and reds(Folder(tmp_path, "test").read()) == [1]
+
+
+@pytest.mark.parametrize("pair", [("seg_train", "seg_test"), ("training_set", "test_set"), ("train2017", "val2017")])
+def test_folders_that_are_evidently_splits_are_no_classes(tmp_path, pair):
+    for split in pair:
+        for name in ("ant", "bee"):
+            write(tmp_path / split / name / "a.png")
+    with pytest.raises(DataError, match=r"named like splits, .*; rename them to train and test"):
+        Folder(tmp_path)
+    assert Folder(tmp_path / pair[0]).classes == ["ant", "bee"]
+    assert Folder(tmp_path, classes=pair).classes == list(pair)
+    assert Folder(tmp_path, labels=False).classes is None
+
+
+def test_classes_may_have_words_of_splits_in_their_names(tmp_path):
+    for name in ("train_station", "test_tube", "valley", "bus_station"):
+        write(tmp_path / name / "a.png")
+    assert len(Folder(tmp_path).classes) == 4
+
+
+def test_splits_within_an_only_folder_are_not_mixed(tmp_path):
+    for name in ("set/train/ant/a.png", "set/train/bee/a.png", "set/test/ant/a.png"):
+        write(tmp_path / name)
+    with pytest.raises(DataError, match=r"nothing but set/, which is divided into test, train; give .*/set as root"):
+        Folder(tmp_path)
+    assert len(Folder(tmp_path, labels=False)) == 3
+
+
+def test_a_folder_without_images_is_no_class(tmp_path):
+    for name in ("train/ant/a.png", "train/bee/a.png", "test/cat/deep/a.png"):
+        write(tmp_path / name)
+    (tmp_path / "train" / "annotations").mkdir()
+    (tmp_path / "train" / "annotations" / "a.xml").write_text("no image")
+    assert Folder(tmp_path).classes == Folder(tmp_path, "test").classes == ["ant", "bee", "cat"]
+
+
+@pytest.mark.parametrize("place", ["", "train"])
+def test_a_link_to_itself_is_no_folder(tmp_path, place):
+    for name in ("ant/a.png", "bee/a.png"):
+        write(tmp_path / place / name)
+    (tmp_path / place / "loop").symlink_to("loop")
+    assert Folder(tmp_path).classes == ["ant", "bee"]
+
+
+@pytest.mark.parametrize("locked", ["", "bee", "bee/deep"])
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, locked, monkeypatch):
+    """It was left out without a word, its class with it. (The tests may run as root, who can read everything.)"""
+    for name in ("ant/a.png", "bee/deep/a.png"):
+        write(tmp_path / name)
+    scandir = os.scandir
+
+    def refusing(path):
+        if Path(path) == tmp_path / locked:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(DataError, match=f"{tmp_path / locked} cannot be read: Permission denied"):
+        Folder(tmp_path)
+
+
+def test_a_root_behind_a_locked_folder_is_named(tmp_path, monkeypatch):
+    def refuse(path, **_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(DataError, match=f"{tmp_path} cannot be read: Permission denied"):
+        Folder(tmp_path)
+
+
+def test_a_root_that_is_no_path_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"root is .*it must be one path"):
+        Folder([tmp_path])
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [("jfif", "JPEG"), ("ppm", "PPM"), ("pgm", "PPM"), ("jp2", "JPEG2000")])
+def test_less_common_suffixes(tmp_path, suffix, kind):
+    Image.new("RGB", (4, 3), (200, 0, 0)).convert("L" if suffix == "pgm" else "RGB").save(
+        tmp_path / f"a.{suffix}", kind
+    )
+    assert Folder(tmp_path).read().sizes.tolist() == [[3, 4]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ import yaml
 from PIL import Image
 
 from sslfast.data import ImageFiles
-from sslfast.errors import DataError, UserError
+from sslfast.errors import DataError, TrainingError, UserError
 from sslfast.evaluate import Encoder, Scores, evaluate
 from sslfast.train import TrainConfig, load_run, pretrain
 from sslfast.train.run import build_method
@@ -273,3 +274,10 @@ def test_damaged_results_are_found_before_anything_is_measured(run, monkeypatch)
     with pytest.raises(DataError, match=r"results\.json.*remove the file"):
         evaluate(run, ["my_protocols:spy"])
     assert not measured
+
+
+def test_a_folder_that_takes_no_results_is_found_before_anything_is_measured(run, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: not (path == run and mode == os.W_OK))
+    monkeypatch.setattr(Encoder, "pooled", property(lambda self: pytest.fail("measured")))
+    with pytest.raises(TrainingError, match="cannot be written, and its results belong there"):
+        evaluate(run, protocols=("knn",))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 
@@ -250,3 +251,13 @@ def test_writing_again_replaces_the_page(run):
     first = write_report(run).read_text()
     (run / "results.json").unlink()
     assert write_report(run).read_text() != first
+
+
+def test_a_class_whose_name_is_no_text(trained, tmp_path):
+    """As a folder may be called that another system made; the page could not be written."""
+    run, data = shutil.copytree(trained / "run", tmp_path / "run"), shutil.copytree(trained / "data", tmp_path / "data")
+    for split in ("train", "test"):
+        (data / split / "apple").rename(data / split / os.fsdecode(b"app\xffle"))
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace(str(trained / "data"), str(data)))
+    assert "app?le" in write_report(run).read_text(encoding="utf-8")

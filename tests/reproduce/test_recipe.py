@@ -71,7 +71,7 @@ def change(*keys, value):
         (change("tables", 0, "rows", 0, "published", value=[1]), "1 published numbers for 2 columns"),
         (change("tables", 0, "rows", 0, "colour", value=1), "has 'colour'"),
         (change("runs", value=["a"]), "must be a mapping"),
-        ([1], "must be a mapping"),
+        ([1], "holds no options"),
         (change("title", value=1), "title 1; it must be text"),
         ({**RECIPE, "tables": None}, "must be a list of mappings"),
         (change("tables", 0, "columns", value=3), "columns 3; it must be a list of mappings"),
@@ -110,9 +110,13 @@ def test_names_and_files(tmp_path: Path):
         find_recipe(str(tmp_path / "none.yaml"))
     path = write(tmp_path, RECIPE)
     assert find_recipe(str(path)) == path
-    (tmp_path / "broken.yaml").write_text("a: [")
-    with pytest.raises(UserError, match="cannot read"):
-        read_recipe(tmp_path / "broken.yaml")
+    for text, fault in (
+        ("a: [", "line 1, column 5 is not YAML"),
+        ("title: a\ntitle: b\n", "has 'title' in line 1 and"),
+    ):
+        (tmp_path / "broken.yaml").write_text(text)
+        with pytest.raises(UserError, match=rf"the recipe .*broken\.yaml.*{fault}"):
+            read_recipe(tmp_path / "broken.yaml")
 
 
 @pytest.mark.parametrize("name", registry.REPRODUCTIONS)

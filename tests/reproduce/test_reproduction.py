@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import yaml
 from sslfast.cli import main
 from sslfast.errors import DataError, UserError
 from sslfast.reproduce import data, reproduce, reproduction
+from sslfast.train.stop import Interrupted
 
 RECIPE = {
     "title": "Two of a <kind>",
@@ -232,3 +234,17 @@ def test_bad_input(recipe: Path, tmp_path: Path):
     (tmp_path / "results.json").write_text("[1]")
     with pytest.raises(DataError, match="remove the file"):
         reproduce(str(recipe), out=tmp_path, scaled_down=True)
+
+
+def test_a_signal_tells_how_the_reproduction_goes_on(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hint of `pretrain` alone would leave its reader with one finished run and no table."""
+
+    def stop(*_: Any, **__: Any) -> Path:
+        raise Interrupted("stopped; continue with: sslfast pretrain", signal.SIGINT)
+
+    monkeypatch.setattr(reproduction, "pretrain", stop)
+    with pytest.raises(Interrupted, match="pretrain, or start the reproduction again") as caught:
+        reproduce(str(recipe), out=tmp_path / "out", scaled_down=True)
+    assert caught.value.exit_code == 130

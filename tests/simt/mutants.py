@@ -217,6 +217,7 @@ MUTANTS = [
     Mutant("nt_xent", "missing tail guard", "if (row >= rows.count || position >= depth)", "if (position >= depth)"),
     Mutant("nt_xent_forward", "wrong index", "+ k + lane / 8 % 2 * 8);", "+ k + lane / 16 * 8);"),
     Mutant("nt_xent_forward", "wrong index", "a + (16 * m + lane % 16)", "a + (16 * m + lane % 8)"),
+    Mutant("nt_xent_forward", "wrong index", "product == 2 ? pairs.rows.plane", "product == 1 ? pairs.rows.plane"),
     Mutant("nt_xent_forward", "wrong index", "threadIdx.x / units;", "threadIdx.x / (units + 1);"),
     Mutant(
         "nt_xent_forward", "wrong index", "const int pair = warp % 2 * (part / 2)", "const int pair = warp / 2 * part"

@@ -23,6 +23,8 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT / "benchmarks" / "results" / "ptxas.json"
 ARCHITECTURES = ("sm_80", "sm_90a")
+REGISTERS = 1 << 16  # of a multiprocessor
+WARP_GROUP = 128  # threads
 FLAGS = [
     *("-std=c++17", "-O3", "--expt-relaxed-constexpr", "-lineinfo", "-fatbin", "-Xptxas", "-v"),
     *(f"-gencode arch=compute_{arch[3:]},code={arch}" for arch in ARCHITECTURES),
@@ -42,6 +44,8 @@ class Claim:
         widest_store: at least one global store of so many bytes.
         most_shared: at most so many bytes of shared memory in variables.
         tensor_cores: at least one tensor-core instruction, and none that waits for the one before.
+        warp_groups: one warp group gives registers back, and the others, of as many as a multiprocessor has registers
+            for, take no more than that: they would wait for ever.
         architecture: what is claimed holds for this one alone, and elsewhere the kernel is empty.
     """
 
@@ -51,6 +55,7 @@ class Claim:
     widest_store: int = 0
     most_shared: int | None = None
     tensor_cores: bool = False
+    warp_groups: bool = False
     architecture: str | None = None
 
 
@@ -69,11 +74,11 @@ CLAIMS: dict[str, Claim] = {
     "nt_xent_backward_tensor_kernel": Claim(hot=True, tensor_cores=True),
     "nt_xent_band_kernel": Claim(hot=True, tensor_cores=True),
     "nt_xent_product_kernel": Claim(hot=True, tensor_cores=True),
-    "nt_xent_hopper_forward_kernel": Claim(hot=True, tensor_cores=True, architecture="sm_90a"),
-    "nt_xent_hopper_mirrored_kernel": Claim(hot=True, tensor_cores=True, architecture="sm_90a"),
-    "nt_xent_hopper_backward_kernel": Claim(hot=True, tensor_cores=True, architecture="sm_90a"),
-    "nt_xent_hopper_band_kernel": Claim(hot=True, tensor_cores=True, architecture="sm_90a"),
-    "nt_xent_hopper_product_kernel": Claim(hot=True, tensor_cores=True, architecture="sm_90a"),
+    "nt_xent_hopper_forward_kernel": Claim(hot=True, tensor_cores=True, warp_groups=True, architecture="sm_90a"),
+    "nt_xent_hopper_mirrored_kernel": Claim(hot=True, tensor_cores=True, warp_groups=True, architecture="sm_90a"),
+    "nt_xent_hopper_backward_kernel": Claim(hot=True, tensor_cores=True, warp_groups=True, architecture="sm_90a"),
+    "nt_xent_hopper_band_kernel": Claim(hot=True, tensor_cores=True, warp_groups=True, architecture="sm_90a"),
+    "nt_xent_hopper_product_kernel": Claim(hot=True, tensor_cores=True, warp_groups=True, architecture="sm_90a"),
     "patch_grid": Claim(hot=True),
     "patch_grid_backward": Claim(hot=True),
     "patch_grid_params": Claim(hot=True),
@@ -85,7 +90,8 @@ CLAIMS: dict[str, Claim] = {
 class Kernel:
     """One kernel for one architecture; `load_bytes` and the like count instructions by width or name.
 
-    `serialized`: the assembler lets each wgmma wait for the one before.
+    `serialized`: the assembler lets each wgmma wait for the one before. `group_registers`: of a thread, as setmaxnreg
+    sets them for a warp group.
     """
 
     name: str
@@ -98,6 +104,7 @@ class Kernel:
     load_bytes: dict[int, int] = field(default_factory=dict)
     store_bytes: dict[int, int] = field(default_factory=dict)
     tensor_instructions: dict[str, int] = field(default_factory=dict)
+    group_registers: list[int] = field(default_factory=list)
     serialized: bool = False
 
     @property
@@ -186,7 +193,8 @@ def access_width(instruction: str) -> int:
 
 
 def read_machine_code(text: str, kernels: dict[tuple[str, str], Kernel]) -> None:
-    """Adds what `cuobjdump -sass` says about global loads and stores (LDG, LDGSTS, STG) and tensor cores (xMMA)."""
+    """Adds what `cuobjdump -sass` says about global loads and stores (LDG, LDGSTS, STG), tensor cores (xMMA) and
+    setmaxnreg."""
     architecture = name = ""
     counts: dict[tuple[str, str], dict[str, Counter]] = {}
     for line in text.splitlines():
@@ -202,6 +210,8 @@ def read_machine_code(text: str, kernels: dict[tuple[str, str], Kernel]) -> None
                 found["load"][access_width(match[1])] += 1
             elif opcode == "STG":
                 found["store"][access_width(match[1])] += 1
+            elif opcode == "USETMAXREG" and (number := re.search(r"USETMAXREG\S* .*?(0x[0-9a-f]+)", line)):
+                kernels[name, architecture].group_registers.append(int(number[1], 16))
             elif opcode in ("HMMA", "HGMMA", "IMMA", "IGMMA", "DMMA", "QGMMA"):
                 found["tensor"][".".join(match[1].split(".")[:3])] += 1
     for key, kernel in kernels.items():
@@ -252,6 +262,11 @@ def broken_claims(kernel: Kernel, claim: Claim) -> list[str]:
         found.append(
             f"its variables take {kernel.shared_bytes} bytes of shared memory, claimed are {claim.most_shared}"
         )
+    if claim.warp_groups:
+        groups = REGISTERS // (kernel.registers * WARP_GROUP)  # of a block; the first gives back
+        least, most = min(kernel.group_registers, default=0), max(kernel.group_registers, default=0)
+        if len(kernel.group_registers) != 2 or least + (groups - 1) * most > groups * kernel.registers:
+            found.append(f"its {groups} warp groups set {kernel.group_registers} of {kernel.registers} registers")
     if kernel.serialized:
         found.append("its wgmma instructions are serialized")
     if claim.tensor_cores and not kernel.tensor_instructions:

@@ -30,13 +30,15 @@ CODE = """
         /*0030*/               @P1 STG.E.U8 [R4.64], R8 ;
         /*0040*/                   LDS.128 R4, [R2] ;
         /*0050*/                   HMMA.16816.F32.BF16 R12, R12, R18, RZ ;
+        /*0060*/                   USETMAXREG.TRY_ALLOC.CTAPOOL UP3, 0x70 ;
+        /*0070*/                   USETMAXREG.DEALLOC.CTAPOOL 0x20 ;
 """
 
 
 def test_report_is_read():
     kernels = ptxas.read_report(REPORT)
     ptxas.read_machine_code(CODE, kernels)
-    expected = Kernel("_Z3abcPf", "sm_80", 64, 32, 96, 8, 16, {16: 2}, {1: 1}, {"HMMA.16816.F32": 1})
+    expected = Kernel("_Z3abcPf", "sm_80", 64, 32, 96, 8, 16, {16: 2}, {1: 1}, {"HMMA.16816.F32": 1}, [112, 32])
     assert kernels == {("_Z3abcPf", "sm_80"): expected}
 
 
@@ -45,6 +47,17 @@ def test_serialized_products_are_noticed():
     (sentence,) = broken_claims(kernel, Claim())
     assert "its wgmma instructions are serialized" in sentence
     assert broken_claims(kernel, Claim(hot=True, architecture="sm_80")) == []
+
+
+@pytest.mark.parametrize(
+    ("registers", "groups", "kept"),
+    [(96, [112, 32], True), (96, [112, 40], False), (168, [240, 24], True), (168, [240, 32], False), (168, [], False)],
+)
+def test_warp_groups_that_wait_for_registers_are_noticed(registers, groups, kept):
+    """Five warp groups of 96 registers: four of 112 leave 32 for the fifth. Three of 168: two of 240 leave 24."""
+    found = broken_claims(Kernel("k", "sm_90a", registers, group_registers=groups), Claim(warp_groups=True))
+    assert (found == []) == kept
+    assert all(f"warp groups set {groups} of {registers} registers" in sentence for sentence in found)
 
 
 def test_too_large_variables_are_noticed():

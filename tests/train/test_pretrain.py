@@ -97,11 +97,11 @@ def test_a_signal_saves_and_tells_how_to_resume(tiny, metrics, weights, monkeypa
     before = signal.getsignal(signum)
     with monkeypatch.context() as patch, pytest.raises(Interrupted) as caught:
         patch.setattr(Brightness, "after_step", stop)
-        pretrain(tiny("stopped"))
-    stopped = Path(tiny("stopped").out)
+        pretrain(tiny("stopped run"))
+    stopped = Path(tiny("stopped run").out)
     assert caught.value.exit_code == 128 + signum
     assert f"stopped by {signum.name} at step 7 of 15; saved {stopped}/last.ckpt" in str(caught.value)
-    assert f"sslfast pretrain --resume --out {stopped}" in str(caught.value)
+    assert f"sslfast pretrain --resume --out '{stopped}'" in str(caught.value)
     assert signal.getsignal(signum) is before
     assert len(metrics(stopped)) == 1
     pretrain(TrainConfig(out=str(stopped)), resume=True)

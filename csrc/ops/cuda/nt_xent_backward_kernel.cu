@@ -144,11 +144,11 @@ __global__ void __launch_bounds__(block_threads, 2) nt_xent_backward_tensor_kern
         fetch(task, row_begin, column_begin + S::columns, 0, false, 1 - stage, buffers);
       }
       const auto& columns = buffers.columns[stage];
-      multiply<width>(&buffers.rows[0][warp_row][0], &columns[0][0][0], value);
-      if constexpr (products == 3) {
-        multiply<width>(&buffers.rows[0][warp_row][0], &columns[1][0][0], value);
+      if constexpr (products == 3) {  // the small products first: see Walk::fetch
         multiply<width>(&buffers.rows[1][warp_row][0], &columns[0][0][0], value);
+        multiply<width>(&buffers.rows[0][warp_row][0], &columns[1][0][0], value);
       }
+      multiply<width>(&buffers.rows[0][warp_row][0], &columns[0][0][0], value);
     }
     weigh<running>(task.weights, row_begin + warp_row, column_begin, keep, value);
     uint32_t left[n_tiles / 2][S::m_tiles][4];

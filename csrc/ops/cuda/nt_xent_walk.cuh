@@ -75,9 +75,10 @@ struct Walk {
   // Where all steps of a row tile fit into the two buffers, its rows are fetched once.
   __device__ int row_buffer(const Position& at, int stage) const { return steps == 1 ? at.row % 2 : stage; }
 
-  // Products of planes: high high, high low, low high.
+  // Products of planes: low high, high low, high high. Tensor cores cut off what does not fit into a sum: the small
+  // products come first, while it is small.
   __device__ void fetch(const Position& at, int stage, WalkBuffers<T>& buffers) const {
-    const int product = at.step / chunks;
+    const int product = pairs.products - 1 - at.step / chunks;
     const int64_t begin = static_cast<int64_t>(at.step % chunks) * chunk;
     if (steps > 2 || at.column == 0) {
       const int64_t row = static_cast<int64_t>(first_row + at.row) * tile;

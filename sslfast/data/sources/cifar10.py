@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pickle
 import tarfile
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from sslfast.data.batch import ImageBatch
 from sslfast.data.sources import check_choice, check_number
 from sslfast.data.sources.files import by_turns
 from sslfast.data.sources.folder import Folder, split_folders
-from sslfast.errors import DataError
+from sslfast.errors import DataError, UserError
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
@@ -93,7 +95,10 @@ class CIFAR10:
 
 
 def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sslfast" / "cifar10"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sslfast" / "cifar10"
+    except RuntimeError as error:  # a user without a home, as in containers
+        raise UserError("data 'cifar10' needs root: there is no home folder to keep it in") from error
 
 
 def _batches_folder(root: Path) -> Path:
@@ -116,8 +121,14 @@ def _download(root: Path, download: bool) -> None:
     try:
         from torchvision.datasets import CIFAR10 as Official
 
-        Official(str(root), download=True)
+        root.mkdir(parents=True, exist_ok=True)
+        # Beside its place, and moved there when it is whole: what is left of a download must not look like data.
+        with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as whole:
+            Official(whole, download=True)
+            os.replace(Path(whole, BATCHES), root / BATCHES)
     except (OSError, RuntimeError) as error:
+        with contextlib.suppress(OSError):
+            root.rmdir()  # a mistyped root leaves no folder
         raise DataError(
             f"no CIFAR-10 in {root} (looked for {layouts}), and it cannot be downloaded ({error}); {cure}"
         ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +18,9 @@ from sslfast.data.decode import MODES, Member, check_memory, decode_files, decod
 from sslfast.data.sources import check_choice, check_number
 from sslfast.errors import DataError, UserError
 
-SPLITS = {"train": ("train",), "test": ("test", "val", "valid", "validation"), "val": ("val", "valid", "validation")}
+VALIDATION = ("val", "valid", "validation")
+# What a split may be called, in any case; of several the first is taken.
+SPLITS = {"train": ("train", "training"), "test": ("test", "testing", *VALIDATION), "val": VALIDATION}
 
 
 class ImageFiles:
@@ -50,6 +53,8 @@ class ImageFiles:
     ) -> None:
         if root is None:
             raise UserError(f"data {name!r} needs root: the folder that holds the images")
+        if not isinstance(root, (str, os.PathLike)):
+            raise UserError(f"root is {root!r}; it must be one path, of the folder that holds the images")
         check_choice("split", split, tuple(SPLITS))
         check_choice("on_error", on_error, ("raise", "skip"))
         check_choice("channels", channels, tuple(MODES))

@@ -6,7 +6,6 @@ import os
 import re
 import tarfile
 from collections.abc import Iterable, Sequence
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +13,11 @@ import torch
 
 from sslfast.data.decode import EXTENSIONS, Member
 from sslfast.data.sources.files import SPLITS, ImageFiles, by_turns
-from sslfast.data.sources.folder import split_folders
+from sslfast.data.sources.folder import check_root, split_folders, sub_folders
 from sslfast.errors import DataError
 
 LABEL = "cls"
+COMPRESSED = re.compile(r"([^.].*)\.(?:tar\.(?:gz|bz2|xz|zst|lz4)|tgz|tbz2|txz)", re.IGNORECASE)
 MOST_CLASSES = 2**24  # a number beyond is no class's but damage: every class up to the largest one has a name in memory
 INDEX_FIELDS = {"v1.2": 4, "v1.1": 3}  # extension, offset, size, name: for each file of a sample
 
@@ -27,11 +27,13 @@ class WebDataset(ImageFiles):
 
         shard-000.tar:  a/0001.jpg, a/0001.cls, a/0002.jpg, a/0002.cls, …
 
-    The image of a sample is its first file with an extension of an image (JPEG, PNG, BMP, WebP, TIFF or GIF); its label
-    is the whole number in `.cls`. Samples without an image are left out; other files are not read.
+    The image of a sample is its first file with an extension of an image, as `folder` takes them; its label is the
+    whole number in `.cls`, which may lie anywhere in the archive. Samples without an image are left out; other files
+    are not read. A file of the same name as an earlier one begins another sample.
 
-    `root` is one archive, or a folder of archives: directly in it or below split folders (`train/`, and `test/` or
-    `val/`), or with the split as a word of their names (`train-000.tar`); otherwise all are "train".
+    `root` is one archive, several as `shard-{000..146}.tar`, or a folder of archives: directly in it or below split
+    folders (`train/`, and `test/` or `val/`), or with the split as a word of their names (`train-000.tar`); otherwise
+    all are "train".
 
     An index `shard-000.idx` beside its archive, as DALI's wds2idx writes it, saves reading the archive's headers.
     Images lie in the order of the archives' names; with labels they come by turns (the first of each class, the second
@@ -91,15 +93,13 @@ class WebDataset(ImageFiles):
 
 def _archives(root: Path, split: str) -> list[Path]:
     """The archives of `split`, sorted by name."""
-    if not root.exists():
-        raise DataError(f"{root} does not exist; give the tar archive, or the folder that holds the archives, as root")
+    spelled = _expanded(str(root))
+    for path in map(Path, spelled):
+        check_root(path)
     folders = split_folders(root) if root.is_dir() else {}
     if folders and split not in folders:
         raise DataError(f"{root} has {', '.join(sorted(folders))} but there is no split {split!r}")
-    archives = [root] if root.is_file() else sorted(folders.get(split, root).glob("*.tar"))
-    if not archives:
-        where = folders.get(split, root)
-        raise DataError(f"no *.tar in {where}; compressed archives have to be unpacked to .tar first")
+    archives = _archives_in(folders.get(split, root)) if root.is_dir() else [Path(path) for path in spelled]
     if folders:
         return archives
     words = {archive: set(re.split(r"[^a-z]+", archive.stem.lower())) for archive in archives}
@@ -110,24 +110,67 @@ def _archives(root: Path, split: str) -> list[Path]:
     for name in SPLITS[split]:
         if chosen := [archive for archive in archives if name in words[archive]]:
             return chosen
-    named = " or ".join(f"{name}-*.tar" for name in SPLITS[split])
+    named = " or ".join(f"{name}-*.tar" for name in SPLITS[split] if name in SPLITS)
     raise DataError(f"{root} has no {named}: there is no split {split!r}")
+
+
+def _expanded(pattern: str) -> list[str]:
+    """`{000..146}` and `{train,val}` spelled out, as shells do; anything else stays as it is."""
+    braces = re.search(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}", pattern)
+    if braces is None or os.path.exists(pattern):
+        return [pattern]
+    first, last, words = braces.groups()
+    width = len(first) if words is None and first.startswith("0") else 0
+    parts = words.split(",") if words else [str(n).zfill(width) for n in range(int(first), int(last) + 1)]
+    head, tail = pattern[: braces.start()], pattern[braces.end() :]
+    return [path for part in parts for path in _expanded(head + part + tail)]
+
+
+def _archives_in(folder: Path) -> list[Path]:
+    """The archives in a folder, sorted by name.
+
+    Raises:
+        DataError: there is none, or one of them is compressed and would be left out.
+    """
+    names = sorted(os.listdir(folder))
+    archives = [folder / name for name in names if name.lower().endswith(".tar")]
+    unpacked = {archive.stem for archive in archives}
+    for name in names:
+        packed = COMPRESSED.fullmatch(name)
+        if packed and packed[1] not in unpacked:
+            raise DataError(
+                f"{folder / name} is compressed, so its images cannot be read one by one; unpack it to {packed[1]}.tar"
+            )
+    if not archives:
+        below = ", ".join(f"{name}/" for name in sub_folders(folder)[:3])
+        raise DataError(
+            f"no *.tar in {folder}" + (f", which has {below}; give the folder of archives" if below else "")
+        )
+    return archives
 
 
 def _samples(archive: Path) -> tuple[list[Member], list[int]]:
     """The images of an archive, and their labels (-1 without one)."""
     index = archive.with_suffix(".idx")
     members = _read_index(archive, index) if index.is_file() else _read_headers(archive)
+    samples: list[dict[str, Member]] = []
+    latest: dict[str, dict[str, Member]] = {}  # of each key: its files need not lie side by side
+    for member in members:
+        key, suffix = _split_name(member.name)
+        if not key.rpartition("/")[2]:  # hidden files are no samples
+            continue
+        if suffix in latest.setdefault(key, {}):
+            latest[key] = {}
+        if not latest[key]:
+            samples.append(latest[key])
+        latest[key][suffix] = member
     files, labels = [], []
     with open(archive, "rb") as opened:
-        for key, group in groupby(members, key=lambda member: _split_name(member.name)[0]):
-            sample = [(_split_name(member.name)[1], member) for member in group]
-            image = next((member for suffix, member in sample if f".{suffix}" in EXTENSIONS), None)
-            if image is None or not key.rpartition("/")[2]:  # hidden files are no samples
-                continue
-            number = next((member for suffix, member in sample if suffix == LABEL), None)
-            files.append(image)
-            labels.append(-1 if number is None else _read_label(opened.fileno(), number))
+        for sample in samples:
+            image = next((member for suffix, member in sample.items() if f".{suffix}" in EXTENSIONS), None)
+            if image is not None:
+                files.append(image)
+                labels.append(_read_label(opened.fileno(), sample[LABEL]) if LABEL in sample else -1)
     return files, labels
 
 
@@ -176,13 +219,10 @@ def _read_index(archive: Path, index: Path) -> Iterable[Member]:
 
 def _read_label(archive: int, member: Member) -> int:
     content = os.pread(archive, member.size, member.offset)
-    try:
-        label = int(content)
-        if not 0 <= label < MOST_CLASSES:
-            raise ValueError("outside the range of labels")
-    except ValueError as error:
+    digits = content.strip()
+    if not digits.isdigit() or len(digits) > 20 or int(digits) >= MOST_CLASSES:
         raise DataError(
             f"{member} does not hold the number of a class: {content[:20]!r}; it must be one from 0 to "
             f"{MOST_CLASSES - 1}"
-        ) from error
-    return label
+        )
+    return int(digits)

@@ -9,6 +9,7 @@
 #include "simt/hopper.h"
 #include "simt/intrinsics.h"
 #include "simt/launch.h"
+#include "simt/products.h"
 #include "simt/runtime.h"
 #include "simt/vector_types.h"
 #include "simt/warp.h"

@@ -2,6 +2,7 @@
 // the wait, and its operands may not change before.
 #include <algorithm>
 
+#include "../include/simt/products.h"
 #include "scheduler.h"
 
 namespace simt {
@@ -142,9 +143,7 @@ void wgmma(const WarpgroupProduct& product, Site site) {
   for (size_t i = 0; i < pending.value.size(); ++i) {
     const int row = g + static_cast<int>(i) % 4 / 2 * 8;
     const int column = static_cast<int>(i) / 4 * 8 + 2 * t + static_cast<int>(i) % 2;
-    double sum = product.add ? pending.value[i] : 0.0f;
-    for (int k = 0; k < 16; ++k) sum += double{warp.a[row][k]} * warp.b[column][k];
-    pending.value[i] = static_cast<float>(sum);
+    pending.value[i] = multiply_add(product.add ? pending.value[i] : 0.0f, warp.a[row], warp.b[column], 16, false);
   }
   if (product.a == nullptr) return;
   state.operands.push_back({product.a, {}, pending.group});
