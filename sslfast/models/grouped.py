@@ -85,7 +85,7 @@ class GroupedBackbone(Backbone):
         """The inverse of `planes`; colours outside of sRGB are cut to it."""
         images = planes * self.scale + self.low
         if self.color_space == "lab":
-            images = torch.cat([ops.lab_to_rgb(images[:, :3]), images[:, 3:]], dim=1)
+            images = torch.cat([ops.lab_to_rgb(images[:, :3].float()), images[:, 3:]], dim=1)
         return images
 
     def group_maps(self, images: Tensor) -> list[Tensor]:

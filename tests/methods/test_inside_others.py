@@ -62,6 +62,8 @@ def test_every_method_trains_in_other_precisions(name: str, dtype: torch.dtype, 
     expected = copy.deepcopy(method)(views)["loss"]
     loss = step(method.to(dtype), converted(views, dtype))
     assert loss.isfinite() and (loss.dtype == torch.float64) == (dtype == torch.float64)
+    for picture in method.pictures(converted(views, dtype)).values():
+        assert picture.isfinite().all()
     torch.testing.assert_close(
         loss.float(), expected.detach(), rtol=1e-4 if dtype == torch.float64 else 0.05, atol=0.02
     )
