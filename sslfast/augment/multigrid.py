@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from sslfast import ops
 from sslfast.augment.grids import GridSpec
-from sslfast.augment.multiview import MultiView, Views
+from sslfast.augment.multiview import MultiView, Views, uncompiled
 from sslfast.augment.spec import ViewSpec
 from sslfast.data.batch import ImageBatch
 from sslfast.errors import UserError
@@ -55,6 +55,7 @@ class MultiGrid(MultiView):
         self.grid = grid
         self.channel_jitter = channel_jitter
 
+    @uncompiled
     @torch.no_grad()
     def __call__(self, batch: ImageBatch, epoch: int = 0) -> GridViews:
         """View and patches of every image of `batch`, on its device."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo  # torch.compiler.disable without its import of the compiler, a second
 
 from sslfast import ops
 from sslfast.augment.spec import ViewSpec
@@ -16,6 +19,25 @@ from sslfast.errors import UserError
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 CROP = [ops.AUGMENT_COLUMNS.index(f"crop_{side}") for side in ("top", "left", "height", "width")]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def uncompiled(function: Callable[P, R]) -> Callable[P, R]:
+    """`function`, which torch.compile calls and does not look into.
+
+    There is nothing to gain in what draws views, one kernel is all of it; and its number of the epoch or call would be
+    a constant of the graph, which had to be compiled anew for each.
+    """
+    apart = _disable_dynamo(function)
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        # Otherwise the function itself: `apart` imports the compiler, a second in every worker of a loader.
+        return apart(*args, **kwargs) if torch.compiler.is_compiling() else function(*args, **kwargs)
+
+    return call
 
 
 @dataclass
@@ -69,6 +91,7 @@ class MultiView:
         self.dtype = dtype
         self.channels_last = channels_last
 
+    @uncompiled
     @torch.no_grad()
     def __call__(self, batch: ImageBatch, epoch: int = 0) -> Views:
         """Views of every image of `batch`, on its device.

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+import numpy
 import torch
 from torch import Tensor, nn
 
-from sslfast.augment.multiview import MultiView
+from sslfast.augment.multiview import MultiView, uncompiled
 from sslfast.augment.spec import ViewSpec
 from sslfast.data.batch import MAX_CHANNELS, ImageBatch, as_column
 from sslfast.errors import UserError
-
-if TYPE_CHECKING:
-    import numpy
 
 
 class Transform(nn.Module):
@@ -23,7 +20,7 @@ class Transform(nn.Module):
 
     Each call counts as the next epoch, so that two calls differ. The count is kept in the state dict: a pipeline that
     restores it goes on with the views it would have drawn. Call it on the batch in the training loop: worker processes
-    of a loader would each count for themselves.
+    of a loader would each count for themselves. In a compiled program it stays a call between two graphs.
 
     Args:
         specs: one ViewSpec a view, e.g. `presets.simclr(32)`.
@@ -55,6 +52,7 @@ class Transform(nn.Module):
         """One ViewSpec a view."""
         return self.multi_view.specs
 
+    @uncompiled
     def forward(
         self,
         batch: ImageBatch | Tensor | Sequence[Tensor | numpy.ndarray],
@@ -111,6 +109,8 @@ def _as_image_batch(batch: ImageBatch | Tensor | Sequence[Tensor | numpy.ndarray
     images = []
     for position, image in enumerate(batch):
         try:
+            if isinstance(image, numpy.ndarray):  # of a flipped one torch would not take the reversed axis
+                image = numpy.ascontiguousarray(image)
             tensor = image if isinstance(image, Tensor) else torch.tensor(image)
         except (TypeError, ValueError, RuntimeError) as error:
             raise UserError(

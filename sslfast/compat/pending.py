@@ -6,7 +6,8 @@ from collections.abc import Iterator, MutableMapping, MutableSequence, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import count
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -18,17 +19,24 @@ from sslfast.augment import MultiView, Transform
 from sslfast.data import ImageBatch
 from sslfast.errors import UserError
 
+_NOT_YET = (
+    "sslfast.compat.torch.DataLoader draws them for the whole batch; let the data set hand them on as they are, or "
+    "take torch.utils.data.DataLoader"
+)
 _put_off = ContextVar("put_off", default=False)
+_process_puts_off = False
+_calls = count()
 
 
 def put_off_views() -> None:
-    """From now on the transforms of this process only hand over the image, in a `PendingImage`."""
-    _put_off.set(True)
+    """From now on the transforms of this process, in all its threads, only hand over the image, in a `PendingImage`."""
+    global _process_puts_off
+    _process_puts_off = True
 
 
 @contextmanager
 def views_put_off() -> Iterator[None]:
-    """Inside, the transforms only hand over the image, in a `PendingImage`."""
+    """Inside, the transforms only hand over the image, in a `PendingImage`; those of other threads do not."""
     token = _put_off.set(True)
     try:
         yield
@@ -61,49 +69,82 @@ class PerImage(Transform):
             UserError: another type, mode, dtype or shape.
         """
         pixels = _pixels(image)
-        if _put_off.get():
-            return PendingImage(pixels, self)
-        seed = int(torch.randint(2**63 - 1, ()))
+        if _process_puts_off or _put_off.get():
+            return PendingImage(pixels, self, next(_calls))
+        seed = int(torch.randint(2**63 - 1, (), device="cpu"))  # a worker's own, whatever the default device
         views = self.draw(ImageBatch.from_list([pixels]), seed)
         return views[0] if self.one_view else [view[0] for view in views]
 
-    def draw(self, images: ImageBatch, seed: int, call: int = 0) -> Any:
+    def draw(self, images: ImageBatch, seed: int, call: int = 0, view: int | None = None) -> Any:
         """The views of a batch: one (B, C, h, w) tensor a view, on the batch's device.
 
         Args:
             images: their `index`, `seed` and `call` name the random streams.
             seed: any 64-bit integer.
             call: distinguishes several calls with the same image.
+            view: the one that is wanted, all when None.
         """
-        settings = self.multi_view
-        views = MultiView(settings.specs, seed, settings.dtype, settings.channels_last)(images, call).tensors
-        return views[0] if self.one_view else views
+        settings, specs = self.multi_view, self.specs
+        if view is not None:
+            spec = specs[view]
+            specs = [spec.replace(stream=view) if spec.stream is None else spec]
+        views = MultiView(specs, seed, settings.dtype, settings.channels_last)(images, call).tensors
+        return views[0] if self.one_view or view is not None else views
 
 
 @dataclass(frozen=True)
 class PendingImage:
-    """An image whose views are still to be drawn.
+    """An image whose views are still to be drawn; like the list of them it has a length, and gives single ones.
 
     Attributes:
         pixels: (H, W, C) or (H, W) uint8 in [0, 255].
         transform: draws them.
+        call: number of the transform's call; views of one call are drawn alike wherever they stand.
+        view: the one that is wanted, all when None.
     """
 
     pixels: Tensor
     transform: PerImage
+    call: int
+    view: int | None = None
+
+    def __len__(self) -> int:
+        return len(self._views())
+
+    def __getitem__(self, position: int | slice) -> PendingImage | list[PendingImage]:
+        found = self._views()[position]
+        if isinstance(found, range):
+            return [replace(self, view=view) for view in found]
+        return replace(self, view=found)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        message = f"views have no {name!r} yet: {_NOT_YET}"
+        raise AttributeError(message if not name.startswith("__") else name)
+
+    def _views(self) -> range:
+        """Positions of the views where there is a list of them.
+
+        Raises:
+            TypeError: it is a single view.
+        """
+        if self.view is not None or self.transform.one_view:
+            raise TypeError(f"a view has no values yet: {_NOT_YET}")
+        return range(len(self.transform.specs))
 
 
 @dataclass(frozen=True)
 class PendingBatch:
-    """A batch whose views are still to be drawn; `index` is the position in the batch."""
+    """A batch whose views are still to be drawn, all or one; `index` is the position in the batch."""
 
     images: ImageBatch
     transform: PerImage
+    call: int
+    view: int | None
 
     def draw(self, device: torch.device | str, seed: int, first: int, call: int) -> Any:
         """The views on `device`, where the batch begins at position `first` of the epoch; see `PerImage.draw`."""
         images = self.images.to(device)
-        return self.transform.draw(replace(images, index=images.index + first), seed, call)
+        return self.transform.draw(replace(images, index=images.index + first), seed, call, self.view)
 
 
 def pending_batches(batch: Any) -> list[PendingBatch]:
@@ -141,13 +182,15 @@ def _pixels(image: Image.Image | Tensor) -> Tensor:
 
 
 def _collate(samples: Sequence[PendingImage], *, collate_fn_map: object = None) -> PendingBatch:
-    transform = samples[0].transform
-    if any(sample.transform is not transform for sample in samples):
+    first = samples[0]
+    if any(sample.transform is not first.transform or sample.view != first.view for sample in samples):
         raise UserError(
             "images of one batch have different transforms; give them the same one, or the loader a collate_fn of "
             "your own, and the transforms work image by image"
         )
-    return PendingBatch(ImageBatch.from_list([sample.pixels for sample in samples]), transform)
+    return PendingBatch(
+        ImageBatch.from_list([sample.pixels for sample in samples]), first.transform, first.call, first.view
+    )
 
 
 default_collate_fn_map[PendingImage] = _collate

@@ -37,16 +37,21 @@ class DataLoader(TorchDataLoader):
     def __init__(self, *args: Any, device: torch.device | str | None = None, **options: Any) -> None:
         super().__init__(*args, **options)
         self.device = device
-        if self._draws:
-            self.worker_init_fn = _WorkerStart(self.worker_init_fn)
 
     @property
     def _draws(self) -> bool:
         return self.collate_fn is default_collate
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        batches = super().__iter__()
-        return self._with_views(batches) if self._draws else batches
+        if not self._draws:
+            return super().__iter__()
+        # Only now, and not for good: others make a loader of their own from this one's settings.
+        start = self.worker_init_fn
+        self.worker_init_fn = _WorkerStart(start)
+        try:
+            return self._with_views(super().__iter__())
+        finally:
+            self.worker_init_fn = start
 
     def _with_views(self, batches: Iterator[Any]) -> Iterator[Any]:
         seed, first = None, 0
@@ -61,7 +66,8 @@ class DataLoader(TorchDataLoader):
             if seed is None:  # after the sampler's number, so that the order of the images is that of torch's loader
                 seed = int(torch.empty((), dtype=torch.int64).random_(generator=self.generator))
             device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
-            yield with_views(batch, (part.draw(device, seed, first, call) for call, part in enumerate(found)))
+            calls = list(dict.fromkeys(part.call for part in found))
+            yield with_views(batch, (part.draw(device, seed, first, calls.index(part.call)) for part in found))
             first += len(found[0].images)
 
 

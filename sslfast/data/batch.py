@@ -70,7 +70,7 @@ class ImageBatch:
             storage=images.contiguous().view(-1),
             offsets=torch.arange(b, device=device, dtype=torch.int64) * (h * w * c),
             sizes=torch.tensor([h, w], dtype=torch.int32, device=device).repeat(b, 1),
-            index=as_column(index, b, "index", device, torch.arange(b)),
+            index=as_column(index, b, "index", device, torch.arange(b, device=device)),
             label=None if label is None else as_column(label, b, "label", device),
             channels=c,
         )
@@ -102,14 +102,17 @@ class ImageBatch:
                     f"images[{position}] is on {image.device}, images[0] on {images[0].device}; move them to one"
                 )
         device = images[0].device if images else torch.device("cpu")
-        counts = torch.tensor([image.numel() for image in images], dtype=torch.int64)
-        storage = torch.cat([i.reshape(-1) for i in images]) if images else torch.empty(0, dtype=torch.uint8)
-        sizes = torch.tensor([image.shape[:2] for image in images], dtype=torch.int32).view(-1, 2)
+        # On the device that is named, not on torch's default one: workers have to keep away from GPUs.
+        counts = torch.tensor([image.numel() for image in images], dtype=torch.int64, device="cpu")
+        storage = (
+            torch.cat([i.reshape(-1) for i in images]) if images else torch.empty(0, dtype=torch.uint8, device="cpu")
+        )
+        sizes = torch.tensor([image.shape[:2] for image in images], dtype=torch.int32, device="cpu").view(-1, 2)
         return cls(
             storage=storage,
             offsets=(counts.cumsum(0) - counts).to(device),
             sizes=sizes.to(device),
-            index=as_column(index, len(images), "index", device, torch.arange(len(images))),
+            index=as_column(index, len(images), "index", device, torch.arange(len(images), device=device)),
             label=None if label is None else as_column(label, len(images), "label", device),
             channels=images[0].shape[2] if images else 3,
         )

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed
+from torch._compile import _disable_dynamo  # torch.compiler.disable without its import of the compiler, a second
 
 from sslfast.errors import UserError
 
@@ -67,7 +68,7 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
     return tensor
 
 
-@torch.compiler.disable
+@_disable_dynamo
 def _check_same_on_every_rank(rows: Tensor) -> None:
     """A collective of unequal sizes aborts, hangs or mixes up rows, so that the sizes go ahead of it.
 

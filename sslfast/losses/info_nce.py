@@ -62,7 +62,7 @@ class InfoNCELoss(nn.Module):
                 loss.
         """
         if negatives is not None or not self.gather_distributed or world_size() == 1:
-            return info_nce(queries, positives, negatives, self.temperature, self.symmetric, metrics)
+            return info_nce(queries, positives, negatives, self.temperature, self.symmetric, metrics=metrics)
         check_embeddings("InfoNCELoss", {"queries": queries, "positives": positives})
         temperature = check_temperature(self.temperature)
         query, positive = two_towers(queries, positives, self.temperature, self.symmetric)

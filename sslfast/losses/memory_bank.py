@@ -11,6 +11,7 @@ from torch.nn import functional
 from sslfast.errors import UserError
 from sslfast.losses.distributed import gather_rows
 from sslfast.ops import knn
+from sslfast.ops.checks import check_embeddings
 from sslfast.ops.nt_xent_contrast import in_one_op, unit_rows
 
 
@@ -78,10 +79,11 @@ class MemoryBankModule(nn.Module):
             gradient; None for a bank of size 0.
 
         Raises:
-            UserError: embeddings of another dimension than the bank's.
+            UserError: embeddings of another dimension than the bank's, or that are no floats.
         """
         if self.size[0] == 0:
             return output, None
+        check_embeddings(type(self).__name__, {"output": output}, dimensions=None)
         if output.dim() != 2 or output.shape[1] != self.size[1]:
             raise UserError(
                 f"embeddings have shape {tuple(output.shape)} and the memory bank {self.size}; "
@@ -145,7 +147,7 @@ class NNMemoryBankModule(MemoryBankModule):
             (B, dim) entries of the bank, float32, without gradient.
 
         Raises:
-            UserError: embeddings of another dimension than the bank's.
+            UserError: embeddings of another dimension than the bank's, or that are no floats.
         """
         _, bank = super().forward(output, update=update)
         assert bank is not None

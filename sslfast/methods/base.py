@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from sslfast.augment import MultiView, Views, ViewSpec, presets
 from sslfast.data.batch import ImageBatch, Regions
+from sslfast.errors import UserError
 from sslfast.models import Backbone
 
 # What torch's optimisers take: parameters, or groups of them as dictionaries with "params" and settings of their own.
@@ -62,7 +63,13 @@ class Method(nn.Module):
         self.register_load_state_dict_pre_hook(_fill_empty_buffers)
 
     def views(self, batch: ImageBatch, epoch: int = 0) -> Views:
-        """Views of every image of `batch`, on its device, without gradient."""
+        """Views of every image of `batch`, on its device, without gradient.
+
+        Raises:
+            UserError: a batch without images, whose loss would not be a number.
+        """
+        if len(batch) == 0:
+            raise UserError("the batch has no images; give at least one, for example by leaving an empty last one out")
         return self.multi_view(batch, epoch)
 
     @property

@@ -102,7 +102,7 @@ class Colorization(Method):
         if self.objective == "regression":
             distance = (prediction - self._mean_color(images)).square().sum(dim=1)
             return {"loss": distance.mean() / 2}
-        indices, weights = ops.lab_soft_encode(images, self.target_size)
+        indices, weights = ops.lab_soft_encode(images.float(), self.target_size)
         if self.training:
             bins = indices[:, 0].flatten()
             self.counts.index_add_(0, bins, torch.ones_like(bins))
@@ -123,14 +123,14 @@ class Colorization(Method):
         self.train(was_training)
         color = prediction * AB_UNIT if self.objective == "regression" else ops.ab_annealed_mean(prediction.float())
         color = functional.interpolate(color, size=images.shape[-2:], mode="bilinear", align_corners=False)
-        lightness = ops.rgb_to_lab(images)[:, :1]
+        lightness = ops.rgb_to_lab(images.float())[:, :1]
         painted = {"gray": torch.zeros_like(color), "predicted": color}
         rows = {name: ops.lab_to_rgb(torch.cat([lightness, ab], dim=1)) for name, ab in painted.items()}
         return {**rows, "truth": images}
 
     def _mean_color(self, images: Tensor) -> Tensor:
         """(B, 2, h, w): a and b averaged over the target's cells, in units of 15."""
-        return functional.adaptive_avg_pool2d(ops.rgb_to_lab(images)[:, 1:], self.target_size) / AB_UNIT
+        return functional.adaptive_avg_pool2d(ops.rgb_to_lab(images.float())[:, 1:], self.target_size) / AB_UNIT
 
 
 def color_views(size: int) -> list[ViewSpec]:

@@ -89,7 +89,7 @@ class MoCo(Method):
         key = unit_rows(encode_shuffled(self.key_encoder, key_view))
         # The negatives are older than the batch: a key enters the queue after its own query.
         _, negatives = self.queue(key, update=self.training)
-        loss, metrics = self.loss(query, key, negatives, metrics=True)
+        loss, metrics = self.loss(query, key, negatives.to(query), metrics=True)
         return {"loss": loss, **metrics._asdict()}
 
     def after_step(self, step: int, steps: int) -> None:

@@ -40,7 +40,9 @@ class PatchMethod(Method):
         _check_patch(backbone, grid.patch)
 
     def views(self, batch: ImageBatch, epoch: int = 0) -> GridViews:
-        return self.multi_view(batch, epoch)
+        views = super().views(batch, epoch)
+        assert isinstance(views, GridViews)
+        return views
 
     @property
     def regions(self) -> Regions | None:

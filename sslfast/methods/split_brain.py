@@ -100,7 +100,7 @@ class SplitBrain(Method):
         groups = self.backbone.groups
         if groups == ((0,), (1, 2)):
             space = self.backbone.color_space
-            classes = ops.lab_quantize(images[:, :3], self.target_size, self.quantization, space)
+            classes = ops.lab_quantize(images[:, :3].float(), self.target_size, self.quantization, space)
             return [group.unsqueeze(1) for group in classes]
         cells = self._cells(images)
         return [self._classes(cells[:, list(group)]) for group in groups]

@@ -23,6 +23,10 @@ from sslfast.errors import UserError
 class Backbone(nn.Module):
     """An encoder from images to features; a subclass writes `feature_map` and `forward`.
 
+    Autoencoders and colorization call `feature_map`, and split-brain `group_maps`, instead of the module. Where the
+    backbone is sharded by itself, FSDP has to be told:
+    `torch.distributed.fsdp.register_fsdp_forward_method(method.backbone, "feature_map")`.
+
     Attributes:
         num_features: length of the pooled features.
         map_channels: channels of the feature map.

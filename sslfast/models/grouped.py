@@ -56,14 +56,20 @@ class GroupedBackbone(Backbone):
         self.color_space = color_space
         self.num_features = sum(encoder.num_features for encoder in encoders)
         self.map_channels = sum(encoder.map_channels for encoder in encoders)
-        low, scale = torch.zeros(in_channels), torch.ones(in_channels)
-        mean, deviation = torch.full((in_channels,), 0.5), torch.full((in_channels,), 0.25)
-        if color_space == "lab":
-            low[:3], scale[:3] = torch.tensor(LAB_LOW), torch.tensor(LAB_RANGE)
-            mean[:3] = (torch.tensor(LAB_MEAN) - low[:3]) / scale[:3]
-            deviation[:3] = torch.tensor(LAB_STD) / scale[:3]
-        for name, values in {"low": low, "scale": scale, "mean": mean, "deviation": deviation}.items():
-            self.register_buffer(name, values.view(-1, 1, 1), persistent=False)
+        for name, values in self._constants().items():
+            self.register_buffer(name, values, persistent=False)
+        self.register_load_state_dict_post_hook(_restore_constants)
+
+    def _constants(self, device: torch.device | None = None) -> dict[str, Tensor]:
+        """What the channels are scaled and normalised by, (in_channels, 1, 1) each."""
+        low, scale = torch.zeros(self.in_channels, device=device), torch.ones(self.in_channels, device=device)
+        mean, deviation = torch.full_like(low, 0.5), torch.full_like(low, 0.25)
+        if self.color_space == "lab":
+            lab = torch.tensor((LAB_LOW, LAB_RANGE, LAB_MEAN, LAB_STD), device=device)
+            low[:3], scale[:3] = lab[0], lab[1]
+            mean[:3], deviation[:3] = (lab[2] - lab[0]) / lab[1], lab[3] / lab[1]
+        constants = {"low": low, "scale": scale, "mean": mean, "deviation": deviation}
+        return {name: values.view(-1, 1, 1) for name, values in constants.items()}
 
     def planes(self, images: Tensor) -> Tensor:
         """The channels that are split: (B, in_channels, H, W) images in [0, 1] -> the same shape, float32 in [0, 1].
@@ -79,7 +85,7 @@ class GroupedBackbone(Backbone):
         """The inverse of `planes`; colours outside of sRGB are cut to it."""
         images = planes * self.scale + self.low
         if self.color_space == "lab":
-            images = torch.cat([ops.lab_to_rgb(images[:, :3]), images[:, 3:]], dim=1)
+            images = torch.cat([ops.lab_to_rgb(images[:, :3].float()), images[:, 3:]], dim=1)
         return images
 
     def group_maps(self, images: Tensor) -> list[Tensor]:
@@ -94,8 +100,16 @@ class GroupedBackbone(Backbone):
 
     def _parts(self, images: Tensor) -> list[tuple[Any, Tensor]]:
         """Each encoder with its normalised channels."""
-        planes = (self.planes(images) - self.mean) / self.deviation
+        planes = ((self.planes(images) - self.mean) / self.deviation).to(images.dtype)
         return [(encoder, planes[:, list(group)]) for encoder, group in zip(self.encoders, self.groups, strict=True)]
+
+
+def _restore_constants(backbone: nn.Module, _: Any) -> None:
+    """No state dictionary holds the constants: a backbone made on the meta device has them when it has its weights."""
+    assert isinstance(backbone, GroupedBackbone)
+    device = next((parameter.device for parameter in backbone.parameters()), backbone.low.device)
+    for name, values in backbone._constants(device).items():
+        setattr(backbone, name, values.to(getattr(backbone, name).dtype))
 
 
 def _rgb_to_lab(images: Tensor) -> Tensor:

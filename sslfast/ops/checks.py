@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_gradtrackingtensor
 from torch.autograd.forward_ad import unpack_dual
 
 from sslfast.errors import UserError
@@ -21,6 +22,11 @@ def check_tensors(user: str, **values: object) -> None:
         if not isinstance(value, Tensor):
             raise UserError(
                 f"{user}: {name} must be a tensor, got a {type(value).__name__}; torch.as_tensor() makes one of numbers"
+            )
+        if value.layout != torch.strided or value.is_nested:
+            kind = "nested" if value.is_nested else value.layout
+            raise UserError(
+                f"{user}: {name} must be a dense tensor, got {kind}; convert it, for example by .to_dense()"
             )
 
 
@@ -121,14 +127,19 @@ def refuse_second_derivative(*gradients: Tensor | None) -> tuple[Tensor | None, 
 
 
 def check_reverse_mode(user: str, *tensors: Tensor | None) -> None:
-    """Raises UserError where forward-mode differentiation goes through `tensors`; it would take the op as constant."""
+    """Raises UserError where a derivative of torch.func goes through `tensors`.
+
+    Forward mode would take the op as constant, and to grad, vjp and jacrev torch offers no ops of other libraries.
+    """
     if torch.compiler.is_compiling():
         return
-    if any(tensor is not None and unpack_dual(tensor).tangent is not None for tensor in tensors):
-        raise UserError(
-            f"{user} is differentiable once, in reverse mode: torch.func.jvp and jacfwd do not go through it; "
-            "use backward() or torch.autograd.grad, or write the loss in plain PyTorch (sslfast.ops.reference has some)"
-        )
+    for tensor in tensors:
+        if tensor is not None and (is_gradtrackingtensor(tensor) or unpack_dual(tensor).tangent is not None):
+            raise UserError(
+                f"{user} is differentiable once, in reverse mode: torch.func.grad, vjp, jvp and their like do not go "
+                "through it; use backward() or torch.autograd.grad, or write the loss in plain PyTorch "
+                "(sslfast.ops.reference has some)"
+            )
 
 
 def tempered(rows: Tensor, temperature: float | Tensor, both_sides: bool = False) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, overload
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,41 @@ from sslfast.errors import UserError
 from sslfast.ops.checks import check_embeddings, check_temperature, tempered
 from sslfast.ops.nt_xent import ContrastMetrics, contrast, metrics_of, negatives_and_metrics, with_metrics
 from sslfast.ops.nt_xent_contrast import contrast_in_one_op, in_one_op, unit_rows
+
+
+@overload
+def info_nce(
+    queries: Tensor,
+    positives: Tensor,
+    negatives: Tensor | None = ...,
+    temperature: float | Tensor = ...,
+    symmetric: bool = ...,
+    metrics: Literal[False] = ...,
+) -> Tensor: ...
+
+
+@overload
+def info_nce(
+    queries: Tensor,
+    positives: Tensor,
+    negatives: Tensor | None = ...,
+    temperature: float | Tensor = ...,
+    symmetric: bool = ...,
+    *,
+    metrics: Literal[True],
+) -> tuple[Tensor, ContrastMetrics]: ...
+
+
+@overload
+def info_nce(
+    queries: Tensor,
+    positives: Tensor,
+    negatives: Tensor | None = ...,
+    temperature: float | Tensor = ...,
+    symmetric: bool = ...,
+    *,
+    metrics: bool,
+) -> Tensor | tuple[Tensor, ContrastMetrics]: ...
 
 
 def info_nce(

@@ -109,7 +109,7 @@ def _most_similar(queries: Tensor, keys: Tensor, bias: Tensor | None, k: int, ti
     """The k largest of queries . keys + bias (M,), and their positions."""
     if tile_bytes < 1:
         raise UserError(f"tiles of {tile_bytes} bytes; give 1 or more")
-    if queries.device.type == "cpu":
+    if queries.device.type in ("cpu", "meta"):
         return torch.ops.sslfast.knn(queries.contiguous(), keys.contiguous(), bias, k)
     return by_products(queries, keys, bias, k, tile_bytes)
 

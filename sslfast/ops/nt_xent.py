@@ -39,6 +39,12 @@ def nt_xent(z0: Tensor, z1: Tensor, temperature: float | Tensor = ..., metrics: 
 
 @overload
 def nt_xent(
+    z0: Tensor, z1: Tensor, temperature: float | Tensor = ..., *, metrics: Literal[True]
+) -> tuple[Tensor, ContrastMetrics]: ...
+
+
+@overload
+def nt_xent(
     z0: Tensor, z1: Tensor, temperature: float | Tensor = ..., *, metrics: bool
 ) -> Tensor | tuple[Tensor, ContrastMetrics]: ...
 
@@ -206,9 +212,12 @@ def similarity_rounding(queries: Tensor) -> float:
     return 16 * torch.finfo(dtype).eps
 
 
-@torch.compiler.assume_constant_result
 def _allows_tf32() -> bool:
     return bool(torch.backends.cuda.matmul.fp32_precision == "tf32")
+
+
+# All that torch.compiler.assume_constant_result does, besides importing the compiler: a second in every process.
+_allows_tf32._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def contrast(positives: Tensor, negatives: Tensor, temperature: float) -> Tensor:

@@ -323,3 +323,34 @@ def test_inside_a_pipeline():
     assert "sizes=[16, 16]" in repr(pipeline)
     loader = torch.utils.data.DataLoader([numpy.asarray(image) for image in IMAGES], batch_size=2)
     assert [view.shape[0] for batch in loader for view in pipeline["views"](batch)] == [2, 2, 2, 2, 1, 1]
+
+
+def test_flipped_arrays_are_what_they_show():
+    """numpy flips by a negative stride, which torch does not take."""
+    transform = Transform(presets.simclr(8))
+    flipped = transform([image.numpy()[:, ::-1] for image in IMAGES], epoch=0)
+    assert all(map(torch.equal, flipped, transform(IMAGES.flip(2), epoch=0)))
+
+
+def test_a_compiled_program_is_not_compiled_anew_for_every_call():
+    torch.compiler.reset()
+    graphs = []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    plain, transform = (Transform(presets.simclr(8)) for _ in range(2))
+    draw = MultiView(presets.simclr(8))
+
+    def program(images, epoch):
+        views = transform(images)
+        again = draw(ImageBatch.from_dense(images), epoch).tensors
+        return views[0] * 2 + again[0]
+
+    compiled = torch.compile(program, backend=backend)
+    for epoch in range(10):
+        expected = plain(IMAGES)[0] * 2 + draw(ImageBatch.from_dense(IMAGES), epoch).tensors[0]
+        assert compiled(IMAGES, epoch).equal(expected)
+    assert 1 <= len(graphs) <= 4
+    torch.compiler.reset()

@@ -58,6 +58,15 @@ def test_heads_are_the_same_networks(name):
             torch.testing.assert_close(mine.grad, other.grad)
 
 
+@pytest.mark.parametrize("name", HEADS)
+def test_heads_are_called_alike(name):
+    theirs = inspect.signature(getattr(peer("models.modules"), name).forward)
+    assert list(inspect.signature(getattr(modules, name).forward).parameters) == list(theirs.parameters)
+    head = getattr(modules, name)(4, 5, 6).eval()
+    x = torch.randn(3, 4)
+    assert head(x=x).equal(head(x))
+
+
 def test_update_momentum():
     torch.manual_seed(0)
     model, slow = nn.Linear(3, 2), nn.Linear(3, 2)

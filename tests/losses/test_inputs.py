@@ -41,6 +41,23 @@ def test_views_are_tensors(name):
             loss(*views)
 
 
+@pytest.mark.filterwarnings("ignore:.*(prototype|beta):UserWarning")
+@pytest.mark.parametrize("name", OF_VIEWS)
+def test_views_are_dense(name):
+    loss = getattr(losses, name)()
+    nested = torch.nested.nested_tensor([TWO[1]])
+    for other in (TWO[1].to_sparse(), TWO[1].to_sparse_csr(), TWO[1].to_mkldnn(), nested):
+        with pytest.raises(UserError, match="must be a dense tensor, got"):
+            loss(TWO[0], other)
+
+
+@pytest.mark.parametrize("bank", [losses.MemoryBankModule((4, 3)), losses.NNMemoryBankModule((4, 3))])
+def test_memory_banks_hold_floats(bank):
+    for rows in (TWO[0].to(torch.complex64), TWO[0].long(), TWO[0].bool()):
+        with pytest.raises(UserError, match="must be a float tensor"):
+            bank(rows)
+
+
 @pytest.mark.parametrize("name", OF_LABELS)
 def test_labels_are_tensors(name):
     for embeddings, labels in ((TWO[0], [0, 0, 1, 1]), (TWO[0], np.arange(4)), (ARRAY, torch.arange(4))):

@@ -91,6 +91,8 @@ def test_differentiable_once_in_reverse_mode():
     logits = logits.detach()
     with pytest.raises(UserError, match="in reverse mode"):
         torch.func.jvp(lambda z: loss(z, indices, weights), (logits,), (logits,))
+    with pytest.raises(UserError, match="use backward"):
+        torch.func.grad(lambda z: loss(z, indices, weights))(logits)
 
 
 @pytest.mark.parametrize("shape", [(), (6,), (2, 3, 4)])

@@ -325,3 +325,9 @@ def test_bad_input_to_the_kernel(change, message):
     arguments = {"queries": torch.ones(3, 4), "keys": torch.ones(5, 4), "bias": None, "k": 2} | change
     with pytest.raises(RuntimeError, match=message):
         torch.ops.sslfast.knn(**arguments)
+
+
+def test_shapes_on_the_meta_device():
+    similarities, positions = knn(torch.empty(5, 3, device="meta"), torch.empty(7, 3, device="meta"), 2)
+    assert similarities.shape == positions.shape == (5, 2)
+    assert (similarities.dtype, positions.dtype) == (torch.float32, torch.int64)

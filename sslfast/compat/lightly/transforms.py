@@ -1,6 +1,9 @@
 """lightly's transforms (`lightly.transforms`) of one image, which `sslfast.compat.torch.DataLoader` applies to batches.
 
-Options and views are those of the classes of the same names in `sslfast.augment`.
+Options and views are those of the classes of the same names in `sslfast.augment`: options are given by name, behind the
+sizes, and where lightly's defaults are others than the paper's, the paper's hold: `MoCoV1Transform` always jitters the
+colours (lightly: cj_prob=0.8), `DINOTransform` has 8 local views (lightly: 6), BYOL's views are resized bicubically
+(lightly: bilinearly) and VICReg's solarized after the blur (lightly: before).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 from sslfast.losses import NNMemoryBankModule
 from sslfast.models.heads import Projector
@@ -22,7 +22,15 @@ __all__ = [
 ]
 
 
-class SimCLRProjectionHead(Projector):
+class ProjectionHead(Projector):
+    """A head as lightly calls it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, input_dim) -> (B, output_dim)."""
+        return super().forward(x)
+
+
+class SimCLRProjectionHead(ProjectionHead):
     """SimCLR's projector."""
 
     def __init__(
@@ -36,7 +44,7 @@ class SimCLRProjectionHead(Projector):
         super().__init__(input_dim, hidden_dim, output_dim, num_layers, batch_norm, batch_norm)
 
 
-class MoCoProjectionHead(Projector):
+class MoCoProjectionHead(ProjectionHead):
     """MoCo's projector: without batch norm in version 2, with it in version 3."""
 
     def __init__(
@@ -50,21 +58,21 @@ class MoCoProjectionHead(Projector):
         super().__init__(input_dim, hidden_dim, output_dim, num_layers, batch_norm, batch_norm)
 
 
-class BYOLProjectionHead(Projector):
+class BYOLProjectionHead(ProjectionHead):
     """BYOL's projector."""
 
     def __init__(self, input_dim: int = 2048, hidden_dim: int = 4096, output_dim: int = 256) -> None:
         super().__init__(input_dim, hidden_dim, output_dim, output_norm=False)
 
 
-class BYOLPredictionHead(Projector):
+class BYOLPredictionHead(ProjectionHead):
     """BYOL's predictor."""
 
     def __init__(self, input_dim: int = 256, hidden_dim: int = 4096, output_dim: int = 256) -> None:
         super().__init__(input_dim, hidden_dim, output_dim, output_norm=False)
 
 
-class SimSiamProjectionHead(Projector):
+class SimSiamProjectionHead(ProjectionHead):
     """SimSiam's projector, whose last batch norm has no weights."""
 
     def __init__(self, input_dim: int = 2048, hidden_dim: int = 2048, output_dim: int = 2048) -> None:
@@ -72,35 +80,35 @@ class SimSiamProjectionHead(Projector):
         self.layers[-1] = nn.BatchNorm1d(output_dim, affine=False)
 
 
-class SimSiamPredictionHead(Projector):
+class SimSiamPredictionHead(ProjectionHead):
     """SimSiam's predictor."""
 
     def __init__(self, input_dim: int = 2048, hidden_dim: int = 512, output_dim: int = 2048) -> None:
         super().__init__(input_dim, hidden_dim, output_dim, output_norm=False)
 
 
-class NNCLRProjectionHead(Projector):
+class NNCLRProjectionHead(ProjectionHead):
     """NNCLR's projector."""
 
     def __init__(self, input_dim: int = 2048, hidden_dim: int = 2048, output_dim: int = 256) -> None:
         super().__init__(input_dim, hidden_dim, output_dim, num_layers=3)
 
 
-class NNCLRPredictionHead(Projector):
+class NNCLRPredictionHead(ProjectionHead):
     """NNCLR's predictor."""
 
     def __init__(self, input_dim: int = 256, hidden_dim: int = 4096, output_dim: int = 256) -> None:
         super().__init__(input_dim, hidden_dim, output_dim, output_norm=False)
 
 
-class BarlowTwinsProjectionHead(Projector):
+class BarlowTwinsProjectionHead(ProjectionHead):
     """Barlow Twins' projector."""
 
     def __init__(self, input_dim: int = 2048, hidden_dim: int = 8192, output_dim: int = 8192) -> None:
         super().__init__(input_dim, hidden_dim, output_dim, num_layers=3, output_norm=False)
 
 
-class SwaVProjectionHead(Projector):
+class SwaVProjectionHead(ProjectionHead):
     """SwAV's projector."""
 
     def __init__(self, input_dim: int = 2048, hidden_dim: int = 2048, output_dim: int = 128) -> None:
