@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -28,7 +28,7 @@ from sslfast.evaluate.training import seeded
 from sslfast.models import build_backbone
 from sslfast.options import check_types
 from sslfast.train import Run, TrainConfig, load_run
-from sslfast.train.config import DEFAULTS, check_not_given, find_device
+from sslfast.train.config import DEFAULTS, Device, check_not_given, find_device
 from sslfast.train.run import build_method, find_source
 
 RESULTS_FILE = "results.json"
@@ -60,7 +60,7 @@ def evaluate(
     test_split: str = "test",
     limit_train: int = 0,
     limit_test: int = 0,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: Device = "auto",
     seed: int = 0,
 ) -> list[Row]:
     """Measures how well the backbone of a run classifies, and writes the rows to the run's results.json.

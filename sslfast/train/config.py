@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 import torch
 import yaml
@@ -19,7 +19,7 @@ from sslfast.models.backbone import check_backbone_name
 from sslfast.options import described, fits, number_hint
 
 CONFIG_FILE = "config.yaml"
-DEVICES = ("auto", "cpu", "cuda")
+Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 
 # Typed Any so that a field reads as its real type: `resolve` replaces every LATER before anything uses it.
 LATER: Any = None
@@ -159,7 +159,7 @@ class TrainConfig:
     compile: bool = LATER
     channels_last: bool = LATER
     seed: int = LATER
-    device: Literal["auto", "cpu", "cuda"] = LATER
+    device: Device = LATER
     devices: int = LATER
     nodes: int = LATER
     max_steps: int = LATER
@@ -221,8 +221,8 @@ def find_device(name: str) -> str:
     Raises:
         UserError: another name, or CUDA where torch finds none.
     """
-    if name not in DEVICES:
-        raise UserError(f"device is {name!r}; {registry.nearest(str(name), list(DEVICES))}")
+    if name not in get_args(Device):
+        raise UserError(f"device is {name!r}; {registry.nearest(str(name), list(get_args(Device)))}")
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("device is 'cuda' and torch finds no CUDA device; use --device cpu, or check `sslfast info`")
     return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
