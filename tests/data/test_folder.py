@@ -184,7 +184,9 @@ def test_bad_roots_are_named(tmp_path):
         ({"on_error": "ignore"}, "on_error is 'ignore'"),
         ({"channels": 4}, "channels is 4"),
         ({"limit": -1}, "limit is -1"),
-        ({"resize_shorter": 2.5}, "resize_shorter is 2.5"),
+        ({"resize_shorter": 2.5}, "option resize_shorter=2.5 of data 'folder' must be a whole number"),
+        ({"labels": "no"}, "option labels='no' of data 'folder' must be true or false"),
+        ({"classes": "cat"}, "option classes='cat' of data 'folder' must be a list of texts"),
         ({"resize_short": 2}, "no option 'resize_short'; did you mean 'resize_shorter'"),
     ],
 )
