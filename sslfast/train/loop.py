@@ -107,6 +107,8 @@ class Loop:
             Interrupted: a signal stopped the run; it is saved.
         """
         step, first = self.position.step, self.fabric.global_rank == 0
+        if first and step < self.last_step:
+            print(self._greeting(), flush=True)
         self.metrics = Metrics(self.out / METRICS_FILE, self.position.epoch)
         self.board = rank_zero(self.fabric, lambda: TensorBoard(self.out, step))
         self.display = Display(self.config.epochs, self.last_step, step, on=first)
@@ -263,6 +265,16 @@ class Loop:
         reduced = self.fabric.all_reduce(values, reduce_op=operation)
         assert isinstance(reduced, Tensor)
         return reduced
+
+    def _greeting(self) -> str:
+        config, count = self.config, sum(parameter.numel() for parameter in self.method.parameters())
+        ranks = f" in {self.fabric.world_size} processes" if self.fabric.world_size > 1 else ""
+        resumed = f"; goes on after step {self.position.step:,}" if self.position.step else ""
+        where = f"{self.fabric.device.type}{ranks}"
+        return (
+            f"{config.method} with {config.backbone} ({count / 1e6:.1f} M parameters) on {where}: "
+            f"{self.loader.count:,} images, batch size {config.batch_size:,}, {self.last_step:,} steps{resumed}"
+        )
 
     def _goodbye(self, signum: int) -> str:
         command = f"sslfast pretrain --resume --out {shlex.quote(str(self.out))}"

@@ -36,7 +36,9 @@ def test_a_run_leaves_its_folder(tiny, metrics, capsys):
     expected = [0.05 * (1 + math.cos(math.pi * step / 15)) for step in (4, 9, 14)]
     assert [float(row["learning_rate"]) for row in rows] == pytest.approx(expected)
     assert yaml.safe_load((run / "config.yaml").read_text())["learning_rate"] == 0.1
-    assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()] == [f"epoch {k}/3" for k in (1, 2, 3)]
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert "Brightness with " in first and first.endswith(" on cpu: 44 images, batch size 8, 15 steps")
+    assert [line.split("  ")[0] for line in lines] == [f"epoch {k}/3" for k in (1, 2, 3)]
     board = EventAccumulator(str(run / "tb")).Reload()
     assert [event.step for event in board.Scalars("loss")] == list(range(1, 16))
     losses = [event.value for event in board.Scalars("epoch/loss")]
@@ -75,11 +77,13 @@ def test_the_loss_falls(tiny, metrics):
     ids=lambda changes: "-".join(map(str, changes)) or "plain",
 )
 @pytest.mark.parametrize("stop", [1, 4, 5, 7])
-def test_resume_is_exact(tiny, metrics, weights, changes, stop):
+def test_resume_is_exact(tiny, metrics, weights, changes, stop, capsys):
     straight = pretrain(tiny("straight", **changes))
     stopped = pretrain(tiny("stopped", max_steps=stop, **changes))
     assert int(metrics(stopped)[-1]["step"]) == stop
+    capsys.readouterr()
     resumed = pretrain(TrainConfig(out=str(stopped), max_steps=0), resume=True)
+    assert f"; goes on after step {stop}\n" in capsys.readouterr().out
     assert same(weights(straight), weights(resumed))
     assert metrics(straight) == metrics(resumed)
 
