@@ -44,6 +44,7 @@ SUITES = {  # suite -> operation -> module of its cases, its function where that
         "patch_grid": "benchmarks.ops.patch_grid",
         "knn": "benchmarks.ops.knn",
         "losses": "benchmarks.ops.losses",
+        "small_losses": "benchmarks.ops.losses:batches",
     },
     "data": {"photos": "benchmarks.data.photos"},
     "train": {name: f"benchmarks.train.pretraining:cases:{name}" for name in METHODS}

@@ -34,6 +34,10 @@ CONTRACTS = {
 # Ops that have a kernel on the CPU alone.
 CPU_CONTRACTS = {
     "knn": "ops.samples_knn:CONTRACT",
+    "nt_xent_contrast_forward": "ops.samples_nt_xent_contrast:FORWARD",
+    "nt_xent_contrast_backward": "ops.samples_nt_xent_contrast:BACKWARD",
+    "unit_rows_forward": "ops.samples_nt_xent_contrast:ROWS",
+    "unit_rows_backward": "ops.samples_nt_xent_contrast:ROWS_BACKWARD",
 }
 
 

@@ -201,7 +201,7 @@ def swav_loss_func(preds: Sequence[Tensor], assignments: Sequence[Tensor], tempe
     check_positive("swav_loss_func", temperature=temperature)
     named = {f"preds[{i}]": view for i, view in enumerate(preds)}
     check_embeddings("swav_loss_func", named | {f"assignments[{i}]": code for i, code in enumerate(assignments)})
-    return swapped_prediction([at_least_float32(code) for code in assignments], preds, temperature)
+    return swapped_prediction(torch.stack([at_least_float32(code) for code in assignments]), preds, temperature)
 
 
 class DINOLoss(nn.Module):

@@ -63,9 +63,9 @@ class BarlowTwinsLoss(nn.Module):
                 from torch.distributed.nn.functional import all_reduce  # not every torch has it
 
                 correlation = all_reduce(correlation / world_size())
-            diagonal = torch.eye(len(correlation), dtype=torch.bool, device=z_a.device)
-            invariance = (1 - correlation.diagonal()).square().sum()
-            redundancy = correlation.masked_fill(diagonal, 0).square().sum()
+            diagonal = correlation.diagonal()
+            invariance = (1 - diagonal).square().sum()
+            redundancy = correlation.square().sum() - diagonal.square().sum()
             return invariance + self.lambda_param * redundancy
 
 

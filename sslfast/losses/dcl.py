@@ -13,7 +13,8 @@ from sslfast.losses.distributed import world_size
 from sslfast.losses.inputs import check_gather, check_positive
 from sslfast.losses.negatives import pair_negatives
 from sslfast.ops.checks import check_embeddings, check_temperature, tempered
-from sslfast.ops.nt_xent import ContrastMetrics, pair_similarities, unit_rows, with_metrics
+from sslfast.ops.nt_xent import ContrastMetrics, contrast_of_views, pair_similarities, with_metrics
+from sslfast.ops.nt_xent_contrast import unit_rows
 
 
 class DCLLoss(nn.Module):
@@ -70,13 +71,15 @@ class DCLLoss(nn.Module):
         if len(out0) * (world_size() if self.gather_distributed else 1) == 1:
             raise UserError("DCLLoss: a single pair has no negatives; give a batch of at least two")
         temperature = check_temperature(self.temperature)
-        plain = unit_rows(torch.cat([out0, out1]))
-        unit = tempered(plain, self.temperature, both_sides=True)
-        positives = pair_similarities(unit)
-        negatives, found = pair_negatives(unit, positives, temperature, self.gather_distributed, metrics)
+        if self.gather_distributed and world_size() > 1:
+            unit = tempered(unit_rows(torch.cat([out0, out1])), self.temperature, both_sides=True)
+            positives = pair_similarities(unit)
+            negatives, found = pair_negatives(unit, positives, temperature, True, metrics)
+        else:
+            positives, negatives, found = contrast_of_views(out0, out1, self.temperature, temperature, metrics)
         if self.weight_fn is not None:
-            positives = positives * self._weights(*plain.chunk(2))
-        return with_metrics((negatives - positives / temperature).mean(), found)
+            positives = positives * self._weights(unit_rows(out0), unit_rows(out1))
+        return with_metrics(torch.sub(negatives, positives, alpha=1 / temperature).mean(), found)
 
     def _weights(self, unit0: Tensor, unit1: Tensor) -> Tensor:
         assert self.weight_fn is not None

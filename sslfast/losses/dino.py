@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sslfast.errors import UserError
-from sslfast.losses.distributed import gather_rows
+from sslfast.losses.distributed import gather_rows, world_size
 from sslfast.losses.inputs import check_between, check_positive, check_whole
 from sslfast.ops.checks import at_least_float32, check_embeddings
 
@@ -102,19 +102,21 @@ class DINOLoss(nn.Module):
             student = torch.stack([at_least_float32(out) for out in student_out])
             targets = torch.softmax((teacher - self.center) / temperature, dim=-1)
             predicted = torch.log_softmax(student / self.student_temp, dim=-1)
-            cross_entropy = -torch.einsum("tbk,sbk->ts", targets, predicted)
-            same = torch.eye(*cross_entropy.shape, dtype=torch.bool, device=cross_entropy.device)
-            pairs = cross_entropy.numel() - min(cross_entropy.shape)
-            loss = cross_entropy.masked_fill(same, 0).sum() / (pairs * teacher.shape[1])
+            # Minus the cross entropy of every pair of views, and what is to be left out of its sum.
+            likelihood = targets.flatten(1) @ predicted.flatten(1).T
+            pairs = likelihood.numel() - min(likelihood.shape)
+            loss = (likelihood.trace() - likelihood.sum()) / (pairs * teacher.shape[1])
         self.update_center(teacher)
         return loss
 
     @torch.no_grad()
     def update_center(self, teacher_out: Tensor) -> None:
         """Moves the center towards the mean of teacher outputs (views, B, K) over views, batch and ranks."""
-        mean = gather_rows(teacher_out.mean(dim=(0, 1))[None]).mean(0)
+        mean = teacher_out.mean(dim=(0, 1))
+        if world_size() > 1:
+            mean = gather_rows(mean[None]).mean(0)
         # Not in place: the graph of the loss may still need the old one.
-        self.center = self.center * self.center_momentum + mean.to(self.center.dtype) * (1 - self.center_momentum)
+        self.center = torch.lerp(mean.to(self.center.dtype), self.center, self.center_momentum)
 
     def _teacher_temperature(self, teacher_temp: float | None, epoch: int | None) -> float:
         if teacher_temp is not None:

@@ -11,7 +11,7 @@ from torch.nn import functional
 from sslfast.errors import UserError
 from sslfast.losses.distributed import gather_rows
 from sslfast.ops import knn
-from sslfast.ops.nt_xent import unit_rows
+from sslfast.ops.nt_xent_contrast import in_one_op, unit_rows
 
 
 class MemoryBankModule(nn.Module):
@@ -94,13 +94,20 @@ class MemoryBankModule(nn.Module):
 
     @torch.no_grad()
     def _store(self, batch: Tensor) -> None:
+        bank, pointer, entries = self.bank, self.bank_ptr, self.size[0]
         batch = gather_rows(batch) if self.gather_distributed else batch
-        batch = batch[: self.size[0]].to(self.bank)
-        # Positions stay on the device: a number on the host would wait for it, and break a compiled graph.
-        position = self.bank_ptr + torch.arange(len(batch), device=batch.device)
-        row, fits = position % self.size[0], position < self.size[0]
-        self.bank.index_copy_(0, row, torch.where(fits[:, None], batch, self.bank[row]))
-        self.bank_ptr.copy_((self.bank_ptr + len(batch)).clamp_max(self.size[0]) % self.size[0])
+        batch = batch[:entries].to(bank)
+        if in_one_op(bank):
+            begin = int(pointer)
+            end = min(begin + len(batch), entries)
+            bank[begin:end].copy_(batch[: end - begin])
+            pointer.fill_(end % entries)
+            return
+        # Elsewhere positions stay on the device: a number on the host would wait for it, and break a compiled graph.
+        position = pointer + torch.arange(len(batch), device=batch.device)
+        row, fits = position % entries, position < entries
+        bank.index_copy_(0, row, torch.where(fits[:, None], batch, bank[row]))
+        pointer.copy_((pointer + len(batch)).clamp_max(entries) % entries)
 
 
 class NNMemoryBankModule(MemoryBankModule):

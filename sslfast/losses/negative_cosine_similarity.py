@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from sslfast.errors import UserError
 from sslfast.losses.inputs import check_between
@@ -52,4 +52,10 @@ class NegativeCosineSimilarity(nn.Module):
                 f"NegativeCosineSimilarity: vectors of shape {tuple(x0.shape)} have no dimension {self.dim}; build the "
                 "loss with the dim that their components lie in, -1 for the last"
             )
-        return -functional.cosine_similarity(at_least_float32(x0), at_least_float32(x1), self.dim, self.eps).mean()
+        x0, x1 = at_least_float32(x0), at_least_float32(x1)
+        if x1.requires_grad and not x0.requires_grad:
+            x0, x1 = x1, x0
+        # The side that is divided as a whole is the one that most often has no gradient.
+        opposite = x1 / -torch.linalg.vector_norm(x1, 2, self.dim, True).clamp_min(self.eps)
+        length = torch.linalg.vector_norm(x0, 2, self.dim).clamp_min(self.eps)
+        return ((x0 * opposite).sum(self.dim) / length).mean()

@@ -12,15 +12,15 @@ from sslfast.losses.inputs import check_gather
 from sslfast.losses.memory_bank import MemoryBankModule
 from sslfast.losses.negatives import pair_negatives
 from sslfast.ops.checks import check_embeddings, check_temperature, tempered
+from sslfast.ops.info_nce import against
 from sslfast.ops.nt_xent import (
     ContrastMetrics,
     contrast,
-    negatives_and_metrics,
-    nt_xent,
+    of_checked_views,
     pair_similarities,
-    unit_rows,
     with_metrics,
 )
+from sslfast.ops.nt_xent_contrast import unit_rows
 
 
 class NTXentLoss(nn.Module):
@@ -78,9 +78,9 @@ class NTXentLoss(nn.Module):
         """
         check_embeddings("NTXentLoss", {"out0": out0, "out1": out1})
         if self.memory_bank.size[0] > 0:
-            return self._with_memory_bank(unit_rows(out0), unit_rows(out1), metrics)
+            return self._with_memory_bank(out0, out1, metrics)
         if not (self.gather_distributed and world_size() > 1):
-            return nt_xent(out0, out1, self.temperature, metrics=metrics)
+            return of_checked_views(out0, out1, self.temperature, metrics)
         temperature = check_temperature(self.temperature)
         unit = tempered(unit_rows(torch.cat([out0, out1])), self.temperature, both_sides=True)
         positives = pair_similarities(unit)
@@ -90,10 +90,9 @@ class NTXentLoss(nn.Module):
     def _with_memory_bank(
         self, queries: Tensor, positives: Tensor, metrics: bool
     ) -> Tensor | tuple[Tensor, ContrastMetrics]:
-        positives, keys = self.memory_bank(positives, update=queries.requires_grad)
-        nothing = torch.empty(len(queries), 0, dtype=torch.long, device=queries.device)
-        temperature = check_temperature(self.temperature)
-        queries = tempered(queries, self.temperature)
-        similarities = (queries * positives).sum(1)
-        negatives, found = negatives_and_metrics(queries, keys.to(queries), nothing, similarities, temperature, metrics)
-        return with_metrics(contrast(similarities, negatives, temperature), found)
+        update = queries.requires_grad and torch.is_grad_enabled()
+        # The bank stores rows of length 1, and takes no gradient.
+        stored = unit_rows(positives.detach()) if update else positives
+        _, keys = self.memory_bank(stored, update=update)
+        keys = keys.to(queries.device, torch.float64 if queries.dtype == torch.float64 else torch.float32)
+        return against(queries, positives, keys, self.temperature, check_temperature(self.temperature), metrics)

@@ -11,10 +11,18 @@ from sslfast.errors import UserError
 from sslfast.losses.distributed import gather_rows, sum_over_ranks
 from sslfast.losses.inputs import check_gather, check_positive, check_whole
 from sslfast.ops.checks import at_least_float32, check_embeddings
+from sslfast.ops.nt_xent_contrast import in_one_op
 
 # Rounds of Sinkhorn-Knopp between two with logarithms. In each a factor grows at most by B K, whatever the scores are:
 # three stay far from the ends of float32, and what exp() flushed to 0 stays too small to be seen.
 ROUNDS = 3
+
+# Of an image's codes, in units of those of the image that is nearest to a prototype; its square is far from the end of
+# float32.
+LEAST_SUM = 1e-8
+
+# Scores that are predicted from at a time: small crops together, for fewer calls; larger ones stay in a cache.
+TOGETHER = 1 << 15
 
 
 class SwaVLoss(nn.Module):
@@ -76,12 +84,16 @@ class SwaVLoss(nn.Module):
         """
         crops = [*high_resolution_outputs, *low_resolution_outputs]
         self._check(high_resolution_outputs, crops, queue_outputs)
-        codes = []
-        for i, scores in enumerate(high_resolution_outputs):
-            joined = scores if queue_outputs is None else torch.cat([scores, queue_outputs[i]])
-            code = sinkhorn(joined, self.sinkhorn_iterations, self.sinkhorn_epsilon, self.sinkhorn_gather_distributed)
-            codes.append(code[: len(scores)])
-        return swapped_prediction(codes, crops, self.temperature)
+        return swapped_prediction(self._codes(high_resolution_outputs, queue_outputs), crops, self.temperature)
+
+    @torch.no_grad()
+    def _codes(self, high: Sequence[Tensor], queue: Sequence[Tensor] | None) -> Tensor:
+        """(C, B, K) codes of the full-resolution crops."""
+        joined = high if queue is None else [torch.cat(pair) for pair in zip(high, queue, strict=True)]
+        options = self.sinkhorn_iterations, self.sinkhorn_epsilon, self.sinkhorn_gather_distributed
+        if len({len(scores) for scores in joined}) == 1:
+            return sinkhorn(torch.stack(list(joined)), *options)[:, : len(high[0])]
+        return torch.stack([sinkhorn(scores, *options)[: len(high[0])] for scores in joined])
 
     @staticmethod
     def _check(high: Sequence[Tensor], crops: Sequence[Tensor], queue: Sequence[Tensor] | None) -> None:
@@ -102,23 +114,31 @@ class SwaVLoss(nn.Module):
             check_embeddings("SwaVLoss", {names[i]: high[i], f"queue_outputs[{i}]": stored}, same_rows=False)
 
 
-def swapped_prediction(codes: Sequence[Tensor], scores: Sequence[Tensor], temperature: float) -> Tensor:
+def swapped_prediction(codes: Tensor, scores: Sequence[Tensor], temperature: float) -> Tensor:
     """Mean cross entropy of predicting each code from the scores of every other crop (equation 2).
 
     Args:
-        codes: one (B, K) a crop, of the first crops; float32 or float64.
+        codes: (C, B, K) of the first crops; float32 or float64.
         scores: one (B, K) a crop.
         temperature: divides the scores; above 0.
     """
-    all_codes = sum(codes[1:], codes[0])
-    loss = all_codes.new_zeros(())
-    with torch.autocast(all_codes.device.type, enabled=False):
-        for v, crop in enumerate(scores):
-            predicted = torch.log_softmax(at_least_float32(crop) / temperature, dim=1)
-            # Every code but that of crop v itself: one cross entropy for all of them.
-            targets = all_codes - codes[v] if v < len(codes) else all_codes
-            loss = loss - torch.dot(targets.flatten(), predicted.flatten())
-    return loss / (len(all_codes) * len(codes) * (len(scores) - 1))
+    batch, pairs = codes.shape[1], len(codes) * (len(scores) - 1)
+    all_codes = codes.sum(0, keepdim=True)
+    # Every code but that of the crop itself: one cross entropy for all of them.
+    others = codes.flip(0) if len(codes) == 2 else all_codes - codes
+    together = max(1, TOGETHER // all_codes.numel())
+    terms = []
+    with torch.autocast(codes.device.type, enabled=False):
+        for first in range(0, len(scores), together):
+            crops = [at_least_float32(crop) for crop in scores[first : first + together]]
+            stacked = crops[0][None] if len(crops) == 1 else torch.stack(crops)
+            predicted = torch.log_softmax(stacked / temperature, dim=2)
+            targets = others[first : first + together]
+            if len(targets) < len(crops):
+                targets = torch.cat([targets, all_codes.expand(len(crops) - len(targets), -1, -1)])
+            terms.append(torch.dot(targets.flatten(), predicted.flatten()))
+    total = terms[0] if len(terms) == 1 else torch.stack(terms).sum()
+    return total / -(batch * pairs)
 
 
 @torch.no_grad()
@@ -129,29 +149,57 @@ def sinkhorn(scores: Tensor, iterations: int = 3, epsilon: float = 0.05, gather_
     logarithms and makes every prototype's sum 1 or more; further ones multiply two vectors instead of the matrix.
 
     Args:
-        scores: (B, K) similarities to the prototypes.
+        scores: (..., B, K) similarities to the prototypes, of batches that do not concern each other.
         iterations: rounds, 1 or more.
         epsilon: divides the scores; above 0.
         gather_distributed: use all prototypes equally over the batches of all ranks.
 
     Returns:
-        (B, K) float32 (float64 for float64 scores), rows that sum to 1, without gradient.
+        (..., B, K) float32 (float64 for float64 scores), rows that sum to 1, without gradient.
     """
-    logarithms = at_least_float32(scores) / epsilon
+    scores = at_least_float32(scores)
+    logarithms = None
     with torch.autocast(scores.device.type, enabled=False):
         for done in range(0, iterations, ROUNDS):
-            sums = logarithms.logsumexp(0, keepdim=True)
-            if gather_distributed:
-                sums = gather_rows(sums).logsumexp(0, keepdim=True)
-            logarithms = logarithms - sums
-            logarithms = logarithms - logarithms.amax(1, keepdim=True)  # 0 or less; raises the prototypes' sums from 1
-            codes = logarithms.exp()
-            prototypes = codes.new_ones(codes.shape[1])
-            images = 1 / codes.sum(1)
+            started = None if gather_distributed or done > 0 else _round_of_sums(scores, epsilon)
+            if started is None:
+                logarithms = scores / epsilon if logarithms is None else logarithms
+                started = _round_of_logarithms(logarithms, gather_distributed)
+            logarithms, codes, prototypes, images = started
             for _ in range(min(ROUNDS, iterations - done) - 1):
-                sums = images @ codes
-                prototypes = 1 / (sum_over_ranks(sums) if gather_distributed else sums)
-                images = 1 / (codes @ prototypes)
+                sums = images.mT @ codes
+                prototypes = (sum_over_ranks(sums) if gather_distributed else sums).reciprocal_()
+                images = (codes @ prototypes.mT).reciprocal_()
             if done + ROUNDS < iterations:
-                logarithms = logarithms + prototypes.log() + images.log()[:, None]
-    return codes.mul_(prototypes).mul_(images[:, None])
+                logarithms = logarithms + prototypes.log() + images.log()
+    return codes.mul_(prototypes).mul_(images)
+
+
+def _round_of_logarithms(logarithms: Tensor, gather_distributed: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One round on logarithms of codes (..., B, K); they and their exponentials, with prototypes' sums of 1 or more.
+
+    Returns:
+        logarithms and codes (..., B, K), and what they are yet to be multiplied by, of each prototype (..., 1, K) and
+        of each image (..., B, 1).
+    """
+    sums = logarithms.logsumexp(-2, keepdim=True)
+    if gather_distributed:
+        sums = gather_rows(sums[None]).logsumexp(0)
+    logarithms = logarithms - sums
+    logarithms -= logarithms.amax(-1, keepdim=True)  # 0 or less; raises the prototypes' sums from 1
+    codes = logarithms.exp()
+    return logarithms, codes, codes.new_ones(()).expand_as(sums), codes.sum(-1, keepdim=True).reciprocal_()
+
+
+def _round_of_sums(scores: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+    """The same with half the exponentials; None where an image is so far from all prototypes that digits are lost.
+
+    Only a host that has the numbers can tell: on a CPU, outside of torch.compile.
+    """
+    if not in_one_op(scores):
+        return None
+    logarithms = (scores - scores.amax(-2, keepdim=True)).mul_(1 / epsilon)
+    codes = logarithms.exp()
+    prototypes = codes.sum(-2, keepdim=True).reciprocal_()
+    images = codes @ prototypes.mT
+    return (logarithms, codes, prototypes, images.reciprocal_()) if images.min() > LEAST_SUM else None

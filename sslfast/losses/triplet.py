@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sslfast.errors import UserError
 from sslfast.losses.inputs import check_labels, check_positive
 from sslfast.ops.checks import check_embeddings
-from sslfast.ops.nt_xent import unit_rows
+from sslfast.ops.nt_xent_contrast import unit_rows
 
 # Similarities held at a time: 4 MB of float32, and about ten times that with what is sorted and masked.
 CHUNK = 1 << 20

@@ -35,9 +35,10 @@ def check_embeddings(
         dimensions: number of dimensions, the first being the batch; any where None.
         same_rows: whether the batches must be of one size as well.
     """
-    check_tensors(user, **embeddings)
-    (first, reference), *_ = embeddings.items()
+    first, reference = next(iter(embeddings.items()))
     for name, tensor in embeddings.items():
+        if not isinstance(tensor, Tensor):
+            check_tensors(user, **embeddings)
         if dimensions is not None and tensor.dim() != dimensions:
             raise UserError(
                 f"{user}: {name} must have {dimensions} dimensions, the batch first, got shape {tuple(tensor.shape)}; "
@@ -47,7 +48,9 @@ def check_embeddings(
             raise UserError(f"{user}: {name} must be a float tensor, got {tensor.dtype}; convert it with .float()")
         if tensor.numel() == 0:
             raise UserError(f"{user}: {name} is empty, shape {tuple(tensor.shape)}; give at least one row")
-        if tensor.shape[1:] != reference.shape[1:] or (same_rows and tensor.shape[:1] != reference.shape[:1]):
+        if tensor is reference:
+            continue
+        if tensor.shape != reference.shape if same_rows else tensor.shape[1:] != reference.shape[1:]:
             rule = "shape: row b belongs to image b in both" if same_rows else "shape from the second dimension on"
             raise UserError(
                 f"{user}: {first} {tuple(reference.shape)} and {name} {tuple(tensor.shape)} must have the same {rule}"
@@ -80,19 +83,41 @@ def check_temperature(temperature: float | Tensor) -> float:
         raise UserError(
             f"temperature is {temperature!r}; it must be a number above 0 (at least 1e-8), usually 0.05 to 1"
         )
-    return temperature
+    return float(temperature)
 
 
 def differentiable_once(backward_op: str) -> None:
     """Makes what `backward_op` computes refuse to be differentiated again, where autograd would take it as constant."""
 
     def refuse(ctx: Any, *grads: Tensor) -> NoReturn:
-        raise UserError(
-            f"{backward_op} is itself a gradient and has none: the loss is differentiable once; write the loss in "
-            "plain PyTorch where second derivatives are needed (sslfast.ops.reference has some)"
-        )
+        raise UserError(f"{backward_op} {_ONCE}")
 
     torch.library.register_autograd(backward_op, refuse)
+
+
+_ONCE = (
+    "is itself a gradient and has none: the loss is differentiable once; write the loss in plain PyTorch where second "
+    "derivatives are needed (sslfast.ops.reference has some)"
+)
+
+
+class _Refusal(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> NoReturn:
+        raise UserError(f"What is to be differentiated {_ONCE}")
+
+
+def refuse_second_derivative(*gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+    """`gradients` as they are; where a graph is made of them (create_graph) they refuse to be differentiated again."""
+    if not torch.is_grad_enabled():
+        return gradients
+    return tuple(
+        None if gradient is None else _Refusal.apply(gradient.detach().requires_grad_()) for gradient in gradients
+    )
 
 
 def check_reverse_mode(user: str, *tensors: Tensor | None) -> None:

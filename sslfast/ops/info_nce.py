@@ -7,7 +7,8 @@ from torch import Tensor
 
 from sslfast.errors import UserError
 from sslfast.ops.checks import check_embeddings, check_temperature, tempered
-from sslfast.ops.nt_xent import ContrastMetrics, contrast, negatives_and_metrics, unit_rows, with_metrics
+from sslfast.ops.nt_xent import ContrastMetrics, contrast, metrics_of, negatives_and_metrics, with_metrics
+from sslfast.ops.nt_xent_contrast import contrast_in_one_op, in_one_op, unit_rows
 
 
 def info_nce(
@@ -49,17 +50,56 @@ def info_nce(
     """
     check_embeddings("info_nce", {"queries": queries, "positives": positives})
     number = check_temperature(temperature)
+    if negatives is not None:
+        check_embeddings("info_nce", {"queries": queries, "negatives": negatives}, same_rows=False)
+        if symmetric:
+            raise UserError("info_nce: given negatives are those of the queries alone; leave out symmetric=True")
+        return against(queries, positives, unit_rows(negatives), temperature, number, metrics)
+    if in_one_op(queries):
+        return _in_one_op(queries, positives, temperature, number, symmetric, metrics)
     own = torch.arange(len(queries), device=queries.device)[:, None]
-    if negatives is None:
-        query, positive = two_towers(queries, positives, temperature, symmetric)
-        return in_batch(query, positive, positive, query if symmetric else None, own, number, metrics)
-    check_embeddings("info_nce", {"queries": queries, "negatives": negatives}, same_rows=False)
-    if symmetric:
-        raise UserError("info_nce: given negatives are those of the queries alone; leave out symmetric=True")
+    query, positive = two_towers(queries, positives, temperature, symmetric)
+    return in_batch(query, positive, positive, query if symmetric else None, own, number, metrics)
+
+
+def _in_one_op(
+    queries: Tensor, positives: Tensor, temperature: float | Tensor, number: float, symmetric: bool, metrics: bool
+) -> Tensor | tuple[Tensor, ContrastMetrics]:
+    """`info_nce` without given negatives, where `in_one_op` holds."""
+    loss, *more = contrast_in_one_op(queries, positives, None, temperature, number, both_ways=symmetric, more=metrics)
+    if not metrics:
+        return loss
+    similarities, largest, unit = more
+    own = torch.arange(len(queries))[:, None]
+    there, back = unit.chunk(2)
+    found = [
+        metrics_of(rows, keys, own, positive, most)
+        for rows, keys, positive, most in zip(
+            (there, back), (back, there), similarities.split(len(queries)), largest.split(len(queries)), strict=False
+        )
+    ]
+    return loss, _mean(*found)
+
+
+def _mean(*found: ContrastMetrics) -> ContrastMetrics:
+    return ContrastMetrics(*(sum(ways[1:], ways[0]) / len(found) for ways in zip(*found, strict=True)))
+
+
+def against(
+    queries: Tensor, positives: Tensor, negatives: Tensor, temperature: float | Tensor, number: float, metrics: bool
+) -> Tensor | tuple[Tensor, ContrastMetrics]:
+    """`info_nce` with given negatives (M, d) of length 1, in float32 or float64; the rest of it checked."""
+    if in_one_op(queries):
+        loss, *more = contrast_in_one_op(queries, positives, negatives, temperature, number, more=metrics)
+        if not metrics:
+            return loss
+        similarities, largest, unit = more
+        nothing = torch.empty(len(queries), 0, dtype=torch.long)
+        return loss, metrics_of(unit[: len(queries)], negatives.detach(), nothing, similarities, largest)
     query = tempered(unit_rows(queries), temperature)
     similarities = (query * unit_rows(positives)).sum(1)
-    keys = unit_rows(negatives)
-    others, found = negatives_and_metrics(query, keys, own[:, :0], similarities, number, metrics)
+    nothing = torch.empty(len(queries), 0, dtype=torch.long, device=queries.device)
+    others, found = negatives_and_metrics(query, negatives, nothing, similarities, number, metrics)
     return with_metrics(contrast(similarities, others, number), found)
 
 
@@ -97,6 +137,5 @@ def in_batch(
     if back_keys is not None:
         negatives, back = negatives_and_metrics(positive, back_keys, own, similarities, temperature, metrics)
         loss = (loss + contrast(similarities, negatives, temperature)) / 2
-        if found is not None and back is not None:
-            found = ContrastMetrics(*((there + here) / 2 for there, here in zip(found, back, strict=True)))
+        found = None if found is None or back is None else _mean(found, back)
     return with_metrics(loss, found)

@@ -6,17 +6,16 @@ from typing import Any, Literal, NamedTuple, overload
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from sslfast.ops.checks import (
-    at_least_float32,
     check_embeddings,
     check_reverse_mode,
     check_temperature,
     differentiable_once,
     tempered,
 )
-
-SHORTEST = 1e-12
+from sslfast.ops.nt_xent_contrast import contrast_in_one_op, in_one_op, unit_rows
 
 
 class ContrastMetrics(NamedTuple):
@@ -76,25 +75,50 @@ def nt_xent(
     Source: Chen et al. 2020 (SimCLR), equation 1.
     """
     check_embeddings("nt_xent", {"z0": z0, "z1": z1})
+    return of_checked_views(z0, z1, temperature, metrics)
+
+
+def of_checked_views(
+    z0: Tensor, z1: Tensor, temperature: float | Tensor, metrics: bool
+) -> Tensor | tuple[Tensor, ContrastMetrics]:
+    """`nt_xent` of embeddings that `check_embeddings` has passed."""
     number = check_temperature(temperature)
-    unit = tempered(unit_rows(torch.cat([z0, z1])), temperature, both_sides=True)
-    positives = pair_similarities(unit)
-    own = torch.arange(len(unit), device=unit.device)
-    excluded = torch.stack([own, own.roll(len(z0))], dim=1)
-    negatives, found = negatives_and_metrics(unit, None, excluded, positives, number, metrics)
+    if in_one_op(z0):
+        loss, *more = contrast_in_one_op(z0, z1, None, temperature, number, views=True, more=metrics)
+        return (loss, _metrics_of_views(*more)) if metrics else loss
+    positives, negatives, found = contrast_of_views(z0, z1, temperature, number, metrics)
     return with_metrics(contrast(positives, negatives, number), found)
 
 
-def unit_rows(z: Tensor) -> Tensor:
-    """Rows of z (B, d) scaled to length 1, in float32 or float64; rows without a component above 1e-12 become 0.
+def contrast_of_views(
+    z0: Tensor, z1: Tensor, temperature: float | Tensor, number: float, metrics: bool
+) -> tuple[Tensor, Tensor, ContrastMetrics | None]:
+    """Similarity of each of two stacked views to the other, and the log-sum-exp over all further embeddings.
 
-    Dividing by the largest component first keeps the squares of the norm in range. It is a constant for the gradient,
-    because the result does not depend on it.
+    Args:
+        z0, z1, temperature, metrics: as of `nt_xent`, checked.
+        number: the temperature as a number.
+
+    Returns:
+        (2B,) and (2B,), -inf for a single pair; and the metrics where asked for.
     """
-    z = at_least_float32(z)
-    largest = z.detach().abs().amax(1, keepdim=True)
-    scaled = z * torch.where(largest <= SHORTEST, torch.zeros_like(largest), 1 / largest)
-    return scaled / torch.linalg.vector_norm(scaled, dim=1, keepdim=True).clamp_min(0.5)  # 1 or more, or 0
+    if in_one_op(z0):
+        positives, negatives, *more = contrast_in_one_op(
+            z0, z1, None, temperature, number, views=True, entropy=False, more=metrics
+        )
+        return positives, negatives, _metrics_of_views(*more) if metrics else None
+    unit = tempered(unit_rows(torch.cat([z0, z1])), temperature, both_sides=True)
+    positives = pair_similarities(unit)
+    return positives, *negatives_and_metrics(unit, None, _itself_and_pair(unit), positives, number, metrics)
+
+
+def _metrics_of_views(positives: Tensor, largest: Tensor, unit: Tensor) -> ContrastMetrics:
+    return metrics_of(unit, unit, _itself_and_pair(unit), positives, largest)
+
+
+def _itself_and_pair(unit: Tensor) -> Tensor:
+    own = torch.arange(len(unit), device=unit.device)
+    return torch.stack([own, own.roll(len(unit) // 2)], dim=1)
 
 
 def pair_similarities(unit: Tensor) -> Tensor:
@@ -152,7 +176,9 @@ def _forward(
     queries: Tensor, keys: Tensor | None, excluded: Tensor, temperature: float, largest: bool
 ) -> tuple[Tensor, Tensor]:
     queries, keys, excluded, tf32 = prepared(queries, keys, excluded)
-    return torch.ops.sslfast.nt_xent_forward(queries, keys, excluded, temperature, largest, tf32)
+    if torch.compiler.is_compiling():
+        return torch.ops.sslfast.nt_xent_forward(queries, keys, excluded, temperature, largest, tf32)
+    return _LogSumExp.apply(queries, keys, excluded, temperature, largest, tf32)
 
 
 def prepared(queries: Tensor, keys: Tensor | None, excluded: Tensor) -> tuple[Tensor, Tensor | None, Tensor, bool]:
@@ -195,7 +221,8 @@ def contrast(positives: Tensor, negatives: Tensor, temperature: float) -> Tensor
         negatives: (N,) from `negatives_logsumexp`.
         temperature: above 0.
     """
-    return torch.logaddexp(negatives - positives / temperature, torch.zeros_like(negatives)).mean()
+    # Above 50 the logarithm is its argument, within the last place of float64 too.
+    return functional.softplus(torch.sub(negatives, positives, alpha=1 / temperature), threshold=50).mean()
 
 
 def negatives_and_metrics(
@@ -211,19 +238,28 @@ def negatives_and_metrics(
     if not metrics:
         return negatives_logsumexp(queries, keys, excluded, temperature), None
     negatives, largest = negatives_logsumexp_and_largest(queries, keys, excluded, temperature)
-    with torch.no_grad():
-        keys = queries if keys is None else keys
-        accuracy = (positives > largest + similarity_rounding(queries)).to(queries.dtype).mean()
-        # The sum over all pairs is a product of two sums; what is excluded is taken out again.
-        total = (queries.sum(0) * keys.sum(0)).sum()
-        pairs = len(queries) * torch.full_like(total, len(keys))
-        for column in excluded.unbind(1):
-            inside = (column >= 0) & (column < len(keys))
-            similarities = (queries * keys[column.clamp(0, len(keys) - 1)]).sum(1)
-            total = total - torch.where(inside, similarities, 0).sum()
-            pairs = pairs - inside.sum()
-        mean = torch.where(pairs > 0, total / pairs, torch.nan)
-        return negatives, ContrastMetrics(accuracy, positives.mean(), mean)
+    return negatives, metrics_of(queries, queries if keys is None else keys, excluded, positives, largest)
+
+
+@torch.no_grad()
+def metrics_of(queries: Tensor, keys: Tensor, excluded: Tensor, positives: Tensor, largest: Tensor) -> ContrastMetrics:
+    """How well queries find their positives, from the highest similarities (N,) to their negatives.
+
+    Args:
+        queries, keys, excluded, positives: as of `negatives_and_metrics`; keys (M, d).
+        largest: (N,) from `negatives_logsumexp_and_largest`.
+    """
+    accuracy = (positives > largest + similarity_rounding(queries)).to(queries.dtype).mean()
+    # The sum over all pairs is a product of two sums; what is excluded is taken out again.
+    total = (queries.sum(0) * keys.sum(0)).sum()
+    pairs = len(queries) * torch.full_like(total, len(keys))
+    for column in excluded.unbind(1):
+        inside = (column >= 0) & (column < len(keys))
+        similarities = (queries * keys[column.clamp(0, len(keys) - 1)]).sum(1)
+        total = total - torch.where(inside, similarities, 0).sum()
+        pairs = pairs - inside.sum()
+    mean = torch.where(pairs > 0, total / pairs, torch.nan)
+    return ContrastMetrics(accuracy, positives.mean(), mean)
 
 
 def with_metrics(loss: Tensor, metrics: ContrastMetrics | None) -> Tensor | tuple[Tensor, ContrastMetrics]:
@@ -270,6 +306,18 @@ def nt_xent_backward(ctx: Any, grad_lse: Tensor, *_: Tensor | None) -> tuple[Ten
         grad_lse.contiguous(), queries, keys, excluded, lse, ctx.temperature, keys_gradient, ctx.tf32
     )
     return grad_queries, grad_keys if keys_gradient else None, None, None, None, None
+
+
+class _LogSumExp(torch.autograd.Function):
+    """What is registered below, for a caller whom torch need not lead there: that takes 20 us a call."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
+        output = torch.ops.sslfast.nt_xent_forward(*inputs)
+        _setup(ctx, inputs, output)
+        return output
+
+    backward = staticmethod(nt_xent_backward)
 
 
 torch.library.register_autograd("sslfast::nt_xent_forward", nt_xent_backward, setup_context=_setup)

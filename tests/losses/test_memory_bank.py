@@ -65,6 +65,21 @@ def test_neighbours_equal_lightly():
         torch.testing.assert_close(ours.bank, theirs.bank)
 
 
+@pytest.mark.parametrize("batch", [3, 8, 11])
+def test_positions_on_the_device_store_the_same(batch, monkeypatch):
+    """What a GPU does, which no number on the host tells where to write."""
+    host = MemoryBankModule((8, 2))
+    device = MemoryBankModule((8, 2))
+    device.bank.copy_(host.bank)
+    for step in range(7):
+        output = torch.randn(batch, 2, generator=torch.Generator().manual_seed(step))
+        host(output, update=True)
+        with monkeypatch.context() as patch:
+            patch.setattr("sslfast.losses.memory_bank.in_one_op", lambda rows: False)
+            device(output, update=True)
+        assert torch.equal(host.bank, device.bank) and torch.equal(host.bank_ptr, device.bank_ptr)
+
+
 def test_neighbours_are_the_nearest_by_cosine():
     bank = NNMemoryBankModule((4, 2))
     bank.bank.copy_(torch.tensor([[10.0, 10], [0, 1], [-1, 0], [0, 1]]))

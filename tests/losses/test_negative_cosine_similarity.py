@@ -46,6 +46,18 @@ def test_low_precision(dtype):
     torch.testing.assert_close(ours[1].double(), exact[1], rtol=1e-2, atol=1e-4)
 
 
+@pytest.mark.parametrize("constant", [0, 1])
+def test_either_side_may_be_constant(constant):
+    """The gradient of the other is what both of them have."""
+    tensors = embeddings(2)
+    both = value_and_gradients(NegativeCosineSimilarity(), *tensors)
+    tensors[1 - constant].requires_grad_()
+    loss = NegativeCosineSimilarity()(*tensors)
+    (gradient,) = torch.autograd.grad(loss, tensors[1 - constant])
+    torch.testing.assert_close(loss.detach(), both[0], rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(gradient, both[2 - constant], rtol=1e-5, atol=1e-8)
+
+
 @pytest.mark.parametrize(
     ("x1", "message"),
     [

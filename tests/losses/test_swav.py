@@ -5,7 +5,7 @@ import torch
 from losses.common import LOW_PRECISION, assert_equal, embeddings, value_and_gradients
 
 from sslfast.errors import UserError
-from sslfast.losses import SwaVLoss
+from sslfast.losses import SwaVLoss, swav
 from sslfast.losses.swav import sinkhorn
 
 
@@ -87,6 +87,19 @@ def test_codes_equal_those_on_logarithms(iterations, epsilon):
             logarithms = logarithms - logarithms.logsumexp(dim, keepdim=True)
     codes = sinkhorn(given, iterations, epsilon)
     torch.testing.assert_close(codes.double(), logarithms.exp(), rtol=1e-3, atol=1e-6 / epsilon)
+
+
+@pytest.mark.parametrize(("epsilon", "expected"), [(0.05, True), (0.0005, False)])
+def test_logarithms_where_sums_lose_digits(epsilon, expected, monkeypatch):
+    """An image far from every prototype, which is nobody's nearest, has codes as others have."""
+    near = embeddings(1, 30, 7)[0].div(4)
+    near[0] = near.amin(0) - 0.05
+    taken = swav._round_of_sums(near, epsilon)
+    assert (taken is not None) == expected
+    codes = sinkhorn(near, epsilon=epsilon)
+    torch.testing.assert_close(codes.sum(1), torch.ones(30))
+    monkeypatch.setattr(swav, "_round_of_sums", lambda *_: None)
+    torch.testing.assert_close(codes, sinkhorn(near, epsilon=epsilon), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", LOW_PRECISION)
