@@ -18,7 +18,6 @@ from sslfast.report import plots
 from sslfast.report.page import write_page
 
 Row = dict[str, Any]
-DASHES = {"-": "none", "--": "5 3", ":": "2 3", "-.": "7 3 2 3"}  # of matplotlib -> of the page's legend
 
 
 def draw(results: Path) -> Path:
@@ -60,7 +59,7 @@ def _grouped(rows: Sequence[Row], *names: str) -> list[list[Row]]:
 def _summary(rows: Sequence[Row]) -> dict[str, str] | None:
     """A case on one line, beside the fastest of the others; none where either is missing."""
     ours = next((row["per_second"] for row in rows if row["contender"] == "sslfast"), None)
-    others = [row for row in rows if row["contender"].partition(",")[0] != "sslfast"]
+    others = [row for row in rows if schema.library_of(row["contender"]) != "sslfast"]
     if ours is None or not others:
         return None
     best = max(others, key=lambda row: row["per_second"])
@@ -121,8 +120,8 @@ def _styles(names: Sequence[str]) -> dict[str, tuple[int, str]]:
     """Colour and dashes of each contender: a library has one colour, each of its settings other dashes."""
     libraries: dict[str, list[str]] = {}
     for name in names:
-        libraries.setdefault(name.partition(",")[0], []).append(name)
-    dashes = list(DASHES)
+        libraries.setdefault(schema.library_of(name), []).append(name)
+    dashes = list(plots.DASHES)
     return {
         name: (colour % plots.SERIES, dashes[setting % len(dashes)])
         for colour, settings in enumerate(libraries.values())
@@ -149,7 +148,7 @@ def _lines(rows: Sequence[Row]) -> tuple[list[tuple[str, Markup]], list[tuple[st
             series, x_label=axis.replace("_", " "), y_label=f"ms per {unit}", log_x=True, log_y=True, alt=title
         )
         figures.append((title, svg))
-    return figures, [(name, colour, DASHES[dash]) for name, (colour, dash) in styles.items()]
+    return figures, [(name, colour, plots.DASHES[dash]) for name, (colour, dash) in styles.items()]
 
 
 def _roofline(rows: Sequence[Row], floor: dict[str, float]) -> Markup | None:

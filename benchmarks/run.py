@@ -27,6 +27,7 @@ from benchmarks.page import draw
 from sslfast.errors import UserError
 from sslfast.info import DALI
 from sslfast.registry import METHODS, nearest
+from sslfast.train.config import find_device
 
 
 def _installed(*names: str) -> str:
@@ -182,8 +183,11 @@ def run_suite(
     finally:
         if rows:
             draw(out)
-    if own := [f"{row['op']}: {row['case']}: {row['failed']}" for row in rows if "failed" in row and is_own(row)]:
-        raise RuntimeError("sslfast failed in " + "; ".join(own))
+    failed = [row for row in rows if "failed" in row and schema.library_of(row["contender"]) == "sslfast"]
+    if failed:
+        raise RuntimeError(
+            "sslfast failed in " + "; ".join(f"{row['op']}: {row['case']}: {row['failed']}" for row in failed)
+        )
     return out
 
 
@@ -201,16 +205,11 @@ def check_names(suite: str, against: Sequence[str], only: Sequence[str]) -> None
 
 def set_up(device: str, threads: int, images: Path | None) -> Setup:
     """What the cases are made from, with "auto" and 0 threads resolved; torch uses that many threads from here on."""
-    if device not in ("auto", "cpu", "cuda"):
-        raise UserError(f"unknown device {device!r}; {nearest(device, ['auto', 'cpu', 'cuda'])}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("device 'cuda' asked for, but torch finds no CUDA GPU; use --device cpu")
+    device = find_device(device)
     if threads < 0:
         raise UserError(f"threads is {threads}; give 1 or more, or 0 for all cores")
     if images is not None and not images.is_dir():
         raise UserError(f"there is no folder {images}; --images names a folder of pictures")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     threads = threads or os.cpu_count() or 1
     torch.set_num_threads(threads)
     if device == "cuda":
@@ -218,11 +217,6 @@ def set_up(device: str, threads: int, images: Path | None) -> Setup:
     else:
         memory = machine.describe(device, threads)["memory_bytes"]
     return Setup(device, threads, images, memory)
-
-
-def is_own(row: dict[str, Any]) -> bool:
-    """Whether a row is of sslfast, in whatever setting."""
-    return library_of(row["contender"]) == "sslfast"
 
 
 def cases_of(suite: str, only: Sequence[str], setup: Setup) -> Iterator[Case]:
@@ -250,7 +244,7 @@ def measure(
     rows: list[dict[str, Any]] = []
     ready: list[tuple[dict[str, Any], Callable[[], object]]] = []
     for name in case.contenders:
-        if against and library_of(name) not in (*against, "sslfast"):
+        if against and schema.library_of(name) not in (*against, "sslfast"):
             continue
         row, call = prepare(case, name, setup, floor)
         rows.append(row)
@@ -266,21 +260,16 @@ def measure(
     return rows
 
 
-def library_of(contender: str) -> str:
-    """The library of a contender, without its setting."""
-    return contender.partition(",")[0]
-
-
 def prepare(
     case: Case, name: str, setup: Setup, floor: dict[str, float]
 ) -> tuple[dict[str, Any], Callable[[], object] | None]:
     """What is known of a contender before it is timed, and its warmed-up call; none where it is missing or fails."""
     row: dict[str, Any] = {"op": case.op, "case": case.name, "settings": case.settings, "contender": name}
     row |= {"unit": case.unit, "axis": case.axis, "least_bytes": case.least_bytes, "least_flops": case.least_flops}
-    distribution = PEERS.get(library_of(name), library_of(name))
+    distribution = PEERS.get(schema.library_of(name), schema.library_of(name))
     # Not this process's memory, or not torch's.
     elsewhere = "workers" in name or not case.in_process
-    elsewhere |= setup.device == "cuda" and library_of(name) in OUTSIDE_TORCH
+    elsewhere |= setup.device == "cuda" and schema.library_of(name) in OUTSIDE_TORCH
     try:
         call = case.contenders[name]()
         call()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sslfast.errors import UserError
+from sslfast.train.checkpoint import write_atomically
 
 NUMBER = (int, float)
 MAYBE_TEXT = (str, type(None))
@@ -77,10 +78,18 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def write(file: Path, result: dict[str, Any]) -> None:
-    """Writes the results, whole or not at all."""
+    """Writes the results, whole or not at all.
+
+    Raises:
+        ValueError: they differ from the schema.
+        TrainingError: the file cannot be written.
+    """
     if fault := next(faults(result), None):
         raise ValueError(f"not a result: {fault}")
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps(result, indent=1) + "\n")
-    part.replace(file)
+    write_atomically(file, (json.dumps(result, indent=1) + "\n").encode(), cure="name another file with --out")
+
+
+def library_of(contender: str) -> str:
+    """The library of a contender, without its setting."""
+    return contender.partition(",")[0]

@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import sslfast
 from sslfast.errors import UserError
@@ -16,7 +17,7 @@ def bench(
     against: Sequence[str] = (),
     only: Sequence[str] = (),
     images: Path | None = None,
-    device: str = "auto",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
     threads: int = 0,
     seconds: float = 10.0,
     out: Path | None = None,

@@ -29,10 +29,10 @@ def export(run: Path, format: str = "safetensors", out: Path | None = None) -> P
 
     - safetensors: weights by sslfast's names, for `sslfast.models.build_backbone(...).load_state_dict`.
     - timm, torchvision: weights by that library's names, without the classifier, for its `load_state_dict`.
-    The weights come with metadata, as in the run's backbone.safetensors: image size, channels, mean and standard
-    deviation of the pixels. A file that is there is replaced in one step, once all is written.
-
     - onnx: the network itself; input `images` (B, C, H, W) float32, normalised; output `features` (B, num_features).
+
+    Weights come with metadata, as in the run's backbone.safetensors: image size, channels, mean and standard deviation
+    of the pixels. A file that is there is replaced in one step, once all is written.
 
     Args:
         run: folder that `sslfast pretrain` made.

@@ -5,7 +5,7 @@ import importlib
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,12 @@ FLOOR = {"copy_bytes_per_second": 1e9, "matrix_flops_per_second": 1e12}
 
 
 @pytest.fixture
-def runner(monkeypatch: pytest.MonkeyPatch) -> Any:
+def runner(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """benchmarks/run.py of the checkout; torch's threads are as many afterwards as before."""
     monkeypatch.syspath_prepend(str(ROOT))
-    return importlib.import_module("benchmarks.run")
+    threads = torch.get_num_threads()
+    yield importlib.import_module("benchmarks.run")
+    torch.set_num_threads(threads)
 
 
 def sleeps(seconds: float) -> Callable[[], Callable[[], object]]:
@@ -88,7 +91,6 @@ def test_a_library_that_fails_is_recorded(runner: Any, tmp_path: Path, monkeypat
     def broken() -> Callable[[], object]:
         raise ValueError("no such setting")
 
-    threads = torch.get_num_threads()
     module = importlib.import_module("benchmarks.ops.contrastive")
     monkeypatch.setattr(runner.machine, "measure_floor", lambda device: FLOOR)
     monkeypatch.setattr(runner, "SUITES", {"ops": {"nt_xent": "benchmarks.ops.contrastive"}})
@@ -100,20 +102,16 @@ def test_a_library_that_fails_is_recorded(runner: Any, tmp_path: Path, monkeypat
         rows: list[dict[str, Any]] = json.loads(out.read_text())["rows"]
         return rows
 
-    try:
-        ours, theirs = measured(sslfast=sleeps(0.0), pytorch=broken)
-        assert theirs["failed"] == "ValueError: no such setting" and ours["seconds"] > 0
-        assert "no such setting" in out.with_suffix(".html").read_text()
-        with pytest.raises(RuntimeError, match="sslfast failed in op: case: ValueError"):
-            measured(sslfast=broken, pytorch=sleeps(0.0))
-        assert "seconds" in json.loads(out.read_text())["rows"][1]
-    finally:
-        torch.set_num_threads(threads)
+    ours, theirs = measured(sslfast=sleeps(0.0), pytorch=broken)
+    assert theirs["failed"] == "ValueError: no such setting" and ours["seconds"] > 0
+    assert "no such setting" in out.with_suffix(".html").read_text()
+    with pytest.raises(RuntimeError, match="sslfast failed in op: case: ValueError"):
+        measured(sslfast=broken, pytorch=sleeps(0.0))
+    assert "seconds" in json.loads(out.read_text())["rows"][1]
 
 
 def test_what_ends_early_leaves_what_it_has(runner: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And what an earlier run had measured of the other cases."""
-    threads = torch.get_num_threads()
     module = importlib.import_module("benchmarks.ops.contrastive")
     monkeypatch.setattr(runner.machine, "measure_floor", lambda device: FLOOR)
     monkeypatch.setattr(runner, "SUITES", {"ops": {"nt_xent": "benchmarks.ops.contrastive"}})
@@ -125,15 +123,12 @@ def test_what_ends_early_leaves_what_it_has(runner: Any, tmp_path: Path, monkeyp
                 raise KeyboardInterrupt
             yield runner.Case("op", name, "views", 1, {"sslfast": sleeps(0.0)})
 
-    try:
-        for interrupted in (False, True):
-            monkeypatch.setattr(module, "cases", lambda setup, interrupted=interrupted: suite(interrupted))
-            if interrupted:
-                out.write_text(out.read_text().replace('"torch": "', '"torch": "earlier '))
-            with pytest.raises(KeyboardInterrupt) if interrupted else contextlib.nullcontext():
-                command.bench("ops", seconds=0.0, out=out)
-    finally:
-        torch.set_num_threads(threads)
+    for interrupted in (False, True):
+        monkeypatch.setattr(module, "cases", lambda setup, interrupted=interrupted: suite(interrupted))
+        if interrupted:
+            out.write_text(out.read_text().replace('"torch": "', '"torch": "earlier '))
+        with pytest.raises(KeyboardInterrupt) if interrupted else contextlib.nullcontext():
+            command.bench("ops", seconds=0.0, out=out)
     rows = json.loads(out.read_text())["rows"]
     assert {row["case"]: row["torch"].startswith("earlier") for row in rows} == {"first": False, "second": True}
     assert out.with_suffix(".html").is_file()
@@ -148,14 +143,10 @@ def test_peak_memory_counts_what_a_call_frees(runner: Any) -> None:
 
 def test_suite_writes_json(runner: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The suite with small cases in place of the real ones."""
-    threads = torch.get_num_threads()
     cases = importlib.import_module("benchmarks.ops.contrastive")
     monkeypatch.setattr(cases, "cases", lambda setup: [cases.contrastive_case(setup, 8, 16)])
     monkeypatch.setattr(runner.machine, "measure_floor", lambda device: FLOOR)
-    try:
-        file = command.bench("ops", against=["pytorch"], only=["nt_xent"], seconds=0.0, out=tmp_path / "result.json")
-    finally:
-        torch.set_num_threads(threads)
+    file = command.bench("ops", against=["pytorch"], only=["nt_xent"], seconds=0.0, out=tmp_path / "result.json")
     result = json.loads(file.read_text())
     assert [row["contender"] for row in result["rows"]] == ["sslfast", "pytorch", "pytorch, solo-learn's formula"]
     assert {"machine", "floor", "torch", "sslfast", "date", "suite"} <= result.keys()
@@ -163,7 +154,6 @@ def test_suite_writes_json(runner: Any, tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_part_of_a_suite_keeps_the_other_cases(runner: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows are replaced case by case; a whole suite starts anew."""
-    threads = torch.get_num_threads()
     cases = importlib.import_module("benchmarks.ops.contrastive")
     monkeypatch.setattr(runner.machine, "measure_floor", lambda device: FLOOR)
     monkeypatch.setattr(runner, "SUITES", {"ops": {"nt_xent": "benchmarks.ops.contrastive"}})
@@ -175,18 +165,15 @@ def test_part_of_a_suite_keeps_the_other_cases(runner: Any, tmp_path: Path, monk
         rows: list[dict[str, Any]] = json.loads(out.read_text())["rows"]
         return rows
 
-    try:
-        first = measured([], 8, 9)
-        assert len(first) == 6 and all({"date", "torch", "threads"} <= row.keys() for row in first)
-        out.write_text(out.read_text().replace(f'"torch": "{torch.__version__}"', '"torch": "1.0"'))
-        second = measured(["nt_xent"], 9, 10)
-        cases_of = [row["case"] for row in second]
-        assert len(set(cases_of)) == 3 and all(cases_of.count(case) == 3 for case in cases_of)
-        assert [row["torch"] for row in second] == ["1.0"] * 3 + [torch.__version__] * 6
-        assert second[:3] == [row | {"torch": "1.0"} for row in first[:3]]
-        assert len(measured([], 10)) == 3
-    finally:
-        torch.set_num_threads(threads)
+    first = measured([], 8, 9)
+    assert len(first) == 6 and all({"date", "torch", "threads"} <= row.keys() for row in first)
+    out.write_text(out.read_text().replace(f'"torch": "{torch.__version__}"', '"torch": "1.0"'))
+    second = measured(["nt_xent"], 9, 10)
+    cases_of = [row["case"] for row in second]
+    assert len(set(cases_of)) == 3 and all(cases_of.count(case) == 3 for case in cases_of)
+    assert [row["torch"] for row in second] == ["1.0"] * 3 + [torch.__version__] * 6
+    assert second[:3] == [row | {"torch": "1.0"} for row in first[:3]]
+    assert len(measured([], 10)) == 3
 
 
 @pytest.mark.parametrize(
@@ -195,7 +182,7 @@ def test_part_of_a_suite_keeps_the_other_cases(runner: Any, tmp_path: Path, monk
         ({"threads": -2}, "threads is -2; give 1 or more"),
         ({"seconds": -3.0}, "seconds is -3; give 0 or more"),
         ({"images": Path("nowhere")}, "there is no folder nowhere"),
-        ({"device": "gpu"}, "unknown device 'gpu'"),
+        ({"device": "gpu"}, "device is 'gpu'"),
         ({"only": ["augmnet"]}, "unknown operation 'augmnet'.*augment"),
     ],
 )

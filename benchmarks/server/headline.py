@@ -22,6 +22,7 @@ import torch
 from benchmarks import machine
 from sslfast.evaluate import evaluate
 from sslfast.train import TrainConfig, pretrain
+from sslfast.train.config import find_device
 
 METHODS = ("simclr", "moco", "byol", "simsiam", "supcon")
 BATCH = 512
@@ -31,7 +32,7 @@ OPTIONS: dict[str, dict[str, Any]] = {"simclr": {"temperature": 0.5}}
 def headline(root: str, methods: list[str], out: Path, epochs: int, backbone: str, limit: int, device: str) -> Path:
     """Trains and measures each method; `headline.json` in `out` is complete after every one of them."""
     out.mkdir(parents=True, exist_ok=True)
-    kind = "cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu"
+    kind = find_device(device)
     facts = machine.describe(kind, torch.get_num_threads())
     rows: list[dict[str, Any]] = []
     for method in methods:

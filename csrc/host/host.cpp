@@ -52,8 +52,8 @@ py::tuple read_files(const std::vector<std::tuple<py::bytes, int64_t, int64_t>>&
 
 PYBIND11_MODULE(_host, module) {
   module.doc() =
-      "What is not a tensor op: build information, the names of the augmentation's columns, Philox, permutations, the "
-      "bins of the ab plane.";
+      "What is not a tensor op: build information, the names of the augmentation's columns, Philox, reading files, the "
+      "headers of JPEG files, permutations, the bins of the ab plane.";
   module.attr("AUGMENT_COLUMNS") = py::tuple(py::cast(std::vector<std::string>{SSLFAST_AUGMENT_COLUMNS(SSLFAST_NAME)}));
   module.attr("VIEW_FIELDS") = py::tuple(py::cast(std::vector<std::string>{SSLFAST_VIEW_FIELDS(SSLFAST_NAME)}));
   module.def(

@@ -30,6 +30,7 @@ from sslfast.data.memory import MemoryLoader
 from sslfast.data.sources import Source
 from sslfast.data.sources.files import ImageFiles
 from sslfast.errors import UserError
+from sslfast.options import check_types
 
 __all__ = ["DaliLoader", "ImageBatch", "ImageFiles", "Loader", "MemoryLoader", "Source", "build_loader", "build_source"]
 
@@ -54,7 +55,7 @@ def build_source(
         options: the source's own options.
 
     Raises:
-        UserError: unknown name or option; the message lists the valid ones.
+        UserError: unknown name or option (the message lists the valid ones), or an option's value of a wrong type.
         DataError: the data is missing or of the wrong kind.
     """
     source = registry.resolve("data", name)
@@ -64,6 +65,7 @@ def build_source(
         for option in options:
             if option not in valid:
                 raise UserError(f"data {name!r} has no option {option!r}; {registry.nearest(option, valid)}")
+    check_types(source.__init__ if inspect.isclass(source) else source, options, f"data {name!r}")
     if "on_error" in parameters:
         options["on_error"] = on_error
     registry.check_call("data", name, source, options)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -24,10 +24,11 @@ from sslfast.errors import TrainingError, UserError
 from sslfast.evaluate.features import Encoder
 from sslfast.evaluate.results import Row, Scores, merge_rows, read_rows
 from sslfast.evaluate.subsets import check_budget, label_subset, labelled
+from sslfast.evaluate.training import seeded
 from sslfast.models import build_backbone
 from sslfast.options import check_types
 from sslfast.train import Run, TrainConfig, load_run
-from sslfast.train.config import DEFAULTS, check_not_given
+from sslfast.train.config import DEFAULTS, Device, check_not_given, find_device
 from sslfast.train.run import build_method, find_source
 
 RESULTS_FILE = "results.json"
@@ -59,7 +60,7 @@ def evaluate(
     test_split: str = "test",
     limit_train: int = 0,
     limit_test: int = 0,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: Device = "auto",
     seed: int = 0,
 ) -> list[Row]:
     """Measures how well the backbone of a run classifies, and writes the rows to the run's results.json.
@@ -115,20 +116,13 @@ def evaluate(
     for samples in samples_per_class:
         check_budget(None, samples)
     check_not_given("data_options", data_options or {}, GIVEN_OPTIONS)
-    torch_device = _device(device)
+    torch_device = torch.device(find_device(device))
     saved = load_run(Path(run))
-    results = Path(run) / RESULTS_FILE
-    read_rows(results)  # a damaged file is found now, not after the first measurement; so is a folder of others
-    if not os.access(run, os.W_OK):
-        raise TrainingError(f"{run} cannot be written, and its results belong there; copy the run, or make it writable")
+    results = _results_file(Path(run))
     if train_split == test_split:
         raise UserError(f"both splits are {train_split!r}: measure on images that the classifier has not learned from")
     limits = {train_split: limit_train, test_split: limit_test}
-    config = saved.config
-    if data is None:
-        root = config.root if root is None else root
-        data_options = config.data_options if data_options is None else data_options
-    config = replace(config, data=data or config.data, root=root, data_options=data_options or {})
+    config = _with_data(saved.config, data, root, data_options)
     splits = {
         "train_split": train_split,
         "test_split": test_split,
@@ -220,6 +214,30 @@ def baseline(protocol: Callable[..., Scores]) -> str:
     return getattr(protocol, "baseline", "random")
 
 
+def _results_file(run: Path) -> Path:
+    """results.json of a run; what is wrong with it is found before anything is measured.
+
+    Raises:
+        DataError: it is no list of rows.
+        TrainingError: the folder cannot be written.
+    """
+    path = run / RESULTS_FILE
+    read_rows(path)
+    if not os.access(run, os.W_OK):
+        raise TrainingError(f"{run} cannot be written, and its results belong there; copy the run, or make it writable")
+    return path
+
+
+def _with_data(
+    config: TrainConfig, data: str | None, root: str | None, data_options: dict[str, Any] | None
+) -> TrainConfig:
+    """A run's configuration with what `evaluate` was given of the data; another data set takes nothing of the run's."""
+    if data is None:
+        root = config.root if root is None else root
+        data_options = config.data_options if data_options is None else data_options
+    return replace(config, data=data or config.data, root=root, data_options=data_options or {})
+
+
 def _other_data(config: TrainConfig, own: TrainConfig) -> dict[str, Any]:
     """What names the data of `config`, where it is not that of the run."""
     known = vars(own) if config.data == own.data else DEFAULTS
@@ -271,14 +289,6 @@ def _budgets(
         *(_Budget(fraction, None, label_subset(train.label, fraction=fraction, seed=seed)) for fraction in fractions),
         *(_Budget(None, count, label_subset(train.label, samples_per_class=count, seed=seed)) for count in samples),
     ]
-
-
-def _device(name: str) -> torch.device:
-    if name not in ("auto", "cpu", "cuda"):
-        raise UserError(f"device is {name!r}; {registry.nearest(name, ['auto', 'cpu', 'cuda'])}")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("device is 'cuda' and torch finds no CUDA device; use cpu, or check `sslfast info`")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def labelled_splits(
@@ -340,8 +350,7 @@ class _Encoders:
     @cached_property
     def scratch(self) -> Encoder:
         backbone = self._method.backbone
-        with torch.random.fork_rng([]):  # the caller's random stream goes on undisturbed
-            torch.manual_seed(self._seed)
+        with seeded(self._seed):
             return self._encoder(build_backbone(self._scratch, backbone.image_size, backbone.in_channels))
 
     def _encoder(self, backbone: nn.Module) -> Encoder:

@@ -11,13 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sslfast.augment import MultiView, ViewSpec, presets
-from sslfast.data import build_loader
-from sslfast.errors import TrainingError, UserError
-from sslfast.evaluate.budget import training_steps
+from sslfast.errors import UserError
 from sslfast.evaluate.features import Encoder, MapMean, apply, evaluating, known_labels
 from sslfast.evaluate.results import Scores, accuracy, compared_with, ranks
 from sslfast.evaluate.subsets import label_subset
+from sslfast.evaluate.training import check_converged, seeded, training_batches, training_steps
 from sslfast.models.backbone import explained_batch_norm
 from sslfast.registry import nearest
 
@@ -82,33 +80,24 @@ def evaluate_finetune(
         raise UserError(f"fine-tuning with a decay of {decay:g}; give a factor in (0, 1], 1 for a constant rate")
     subset, validation = _split(encoder, subset, patience, held_out, seed)
     batch_size, steps = training_steps(len(subset), batch_size, learning_rate, epochs, fewest_steps, most_steps)
-    device = torch.device(encoder.device)
-    loader = build_loader(encoder.train.select(subset), batch_size, seed=seed, device=device)
-    draw = MultiView([training_view(encoder.view) if augmentation else encoder.view], seed)
-    generators = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(generators), torch.enable_grad(), explained_batch_norm():
-        torch.manual_seed(seed)
+    steps_an_epoch = len(subset) // batch_size
+    with seeded(seed, encoder.device), torch.enable_grad(), explained_batch_norm():
         network = _classifier(encoder, head).train()
         optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
         stopping = _EarlyStopping(network, encoder, validation, patience)
-        for step in range(steps):
-            epoch, position = divmod(step, len(loader))
-            if position == 0:
-                batches = loader.epoch(epoch)
-                optimizer.param_groups[0]["lr"] = learning_rate * decay**epoch
-            batch = next(batches)
-            views = draw(batch, epoch)
+        batches = training_batches(encoder, subset, batch_size, steps, seed, augmentation)
+        for step, (epoch, views, labels) in enumerate(batches, start=1):
+            optimizer.param_groups[0]["lr"] = learning_rate * decay**epoch
             optimizer.zero_grad()
-            functional.cross_entropy(network(views.tensors[0]), known_labels(batch)).backward()
+            functional.cross_entropy(network(views), labels).backward()
             optimizer.step()
-            if position == len(loader) - 1 and stopping.ends(step + 1):
+            if step % steps_an_epoch == 0 and stopping.ends(step):
                 break
     details = stopping.restore() if patience else {}
     with evaluating(network):
-        scores = apply(network, encoder.test, encoder.view, device)
-    if not torch.isfinite(scores).all():
-        raise TrainingError(f"fine-tuning diverged within {steps} steps; use a learning rate below {learning_rate:g}")
-    return accuracy(ranks(scores, encoder.test_labels), steps=step + 1, **details)
+        scores = apply(network, encoder.test, encoder.view, encoder.device)
+    check_converged(scores, "fine-tuning", steps, learning_rate)
+    return accuracy(ranks(scores, encoder.test_labels), steps=step, **details)
 
 
 class _EarlyStopping:
@@ -163,12 +152,6 @@ def _split(encoder: Encoder, subset: Tensor, patience: int, held_out: float, see
     out = torch.ones(len(subset), dtype=torch.bool, device=subset.device)
     out[kept] = False
     return subset[kept], subset[out]
-
-
-def training_view(view: ViewSpec) -> ViewSpec:
-    """The preset "supervised" with the size and the normalisation of `view`."""
-    light = presets.supervised(min(view.shape))[0]
-    return light.replace(size=view.size, mean=view.mean, std=view.std)
 
 
 def _classifier(encoder: Encoder, head: str) -> nn.Module:

@@ -44,10 +44,9 @@ def fit_logistic_regression(
 
     This is scikit-learn's `LogisticRegression(C)`, on the device of the features; the bias is not penalised.
 
-    The features of a network are so correlated that L-BFGS would need many hundred iterations. It searches in
-    coordinates in which the objective is nearly round instead: weight = T v, where T Tᵀ is the inverse of
-    featuresᵀ features / (n classes) + 1 / (C n), the second derivative at zero up to a constant. The minimum stays
-    where it is.
+    The features of a network are so correlated that L-BFGS would need many hundred iterations. Hence it is
+    preconditioned: weight = T v, where T Tᵀ is the inverse of featuresᵀ features / (n classes) + 1 / (C n), the second
+    derivative at zero up to a constant. The minimum stays where it is.
 
     Args:
         features: (n, D) float32.
@@ -68,8 +67,8 @@ def fit_logistic_regression(
         raise UserError(f"logistic regression with {max_iterations} iterations; give 1 or more")
     count, width = features.shape
     penalty = 1.0 / (inverse_regularisation * count)
-    transform = _rounding(features, classes, penalty)
-    rounded = features @ transform
+    transform = _preconditioner(features, classes, penalty)
+    preconditioned = features @ transform
     v = features.new_zeros(width, classes, requires_grad=True)
     bias = features.new_zeros(classes, requires_grad=True)
     optimizer = torch.optim.LBFGS(
@@ -84,7 +83,7 @@ def fit_logistic_regression(
     def objective() -> Tensor:
         optimizer.zero_grad()
         weight = transform @ v
-        loss = functional.cross_entropy(rounded @ v + bias, labels) + 0.5 * penalty * weight.square().sum()
+        loss = functional.cross_entropy(preconditioned @ v + bias, labels) + 0.5 * penalty * weight.square().sum()
         loss.backward()
         return loss
 
@@ -92,8 +91,8 @@ def fit_logistic_regression(
     return (transform @ v).detach(), bias.detach()
 
 
-def _rounding(features: Tensor, classes: int, penalty: float) -> Tensor:
-    """T of `fit_logistic_regression`, (D, D) float32."""
+def _preconditioner(features: Tensor, classes: int, penalty: float) -> Tensor:
+    """T of `fit_logistic_regression`, (D, D) float32: in its coordinates the objective is nearly round."""
     count, width = features.shape
     curvature = torch.zeros(width, width, dtype=torch.float64, device=features.device)
     for part in features.split(4096):

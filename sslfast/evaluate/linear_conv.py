@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sslfast.evaluate.budget import training_steps
 from sslfast.evaluate.features import Encoder, standardised
 from sslfast.evaluate.results import Scores, accuracy, ranks
+from sslfast.evaluate.training import training_steps
 
 
 def evaluate_linear_conv(

@@ -6,13 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sslfast.augment import MultiView
-from sslfast.data import build_loader
-from sslfast.errors import TrainingError, UserError
-from sslfast.evaluate.budget import training_steps
-from sslfast.evaluate.features import Encoder, apply, evaluating, known_labels
-from sslfast.evaluate.finetune import training_view
+from sslfast.errors import UserError
+from sslfast.evaluate.features import Encoder, apply, evaluating
 from sslfast.evaluate.results import Scores, accuracy, ranks
+from sslfast.evaluate.training import check_converged, seeded, training_batches, training_steps
 from sslfast.models.backbone import explained_batch_norm
 
 
@@ -58,33 +55,22 @@ def evaluate_nonlinear(
     if hidden < 1:
         raise UserError(f"evaluation with {hidden} hidden units; give 1 or more")
     batch_size, steps = training_steps(len(subset), batch_size, learning_rate, epochs, fewest_steps, most_steps)
-    device = torch.device(encoder.device)
+    device = encoder.device
     frozen = _Layer(encoder.backbone, layer)
-    loader = build_loader(encoder.train.select(subset), batch_size, seed=seed, device=device)
-    draw = MultiView([training_view(encoder.view) if augmentation else encoder.view], seed)
-    with evaluating(encoder.backbone), torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    with evaluating(encoder.backbone), seeded(seed, device):
         width = apply(frozen, encoder.test.select(slice(0, 1)), encoder.view, device).shape[1]
         classifier = _perceptron(width, hidden, encoder.classes).to(device)
         optimizer = torch.optim.SGD(classifier.parameters(), lr=learning_rate, momentum=0.9, weight_decay=5e-4)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-        for step in range(steps):
-            epoch, position = divmod(step, len(loader))
-            if position == 0:
-                batches = loader.epoch(epoch)
-            batch = next(batches)
-            features = frozen(draw(batch, epoch).tensors[0])
+        for _, views, labels in training_batches(encoder, subset, batch_size, steps, seed, augmentation):
             with torch.enable_grad(), explained_batch_norm():
-                functional.cross_entropy(classifier(features), known_labels(batch)).backward()
+                functional.cross_entropy(classifier(frozen(views)), labels).backward()
             optimizer.step()
             optimizer.zero_grad()
             schedule.step()
         classifier.eval()
         scores = apply(lambda images: classifier(frozen(images)), encoder.test, encoder.view, device)
-    if not torch.isfinite(scores).all():
-        raise TrainingError(
-            f"the classifier diverged within {steps} steps; use a learning rate below {learning_rate:g}"
-        )
+    check_converged(scores, "the classifier", steps, learning_rate)
     return accuracy(ranks(scores, encoder.test_labels), steps=steps)
 
 

@@ -84,6 +84,14 @@ def setting(row: Mapping[str, Any]) -> str:
     return ", ".join(f"{name.replace('_', '-')} {known[name]}" for name in sorted(known))
 
 
+def labels_used(fraction: float | None, samples_per_class: int | None) -> str:
+    """The labels that a row was measured with, in words: "10 %", or "5 per class"; one of the two is given."""
+    if samples_per_class is not None:
+        return f"{samples_per_class} per class"
+    assert fraction is not None
+    return f"{100 * fraction:g} %"
+
+
 def read_rows(path: Path) -> list[Row]:
     """The rows of a results.json; none where there is no file.
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from sslfast.evaluate.results import setting
+from sslfast.evaluate.results import labels_used, setting
 
 
 def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -27,10 +27,9 @@ def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     if differ:
         table.add_column("setting")
     for row, measured_with in zip(rows, settings, strict=True):
-        fraction = row["label_fraction"]
         table.add_row(
             row["protocol"],
-            f"{row['samples_per_class']} per class" if fraction is None else f"{100 * fraction:g} %",
+            labels_used(row["label_fraction"], row["samples_per_class"]),
             row["encoder"],
             f"{row['top1']:.1f}",
             f"{row['top5']:.1f}",

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from sslfast.data import ImageBatch, ImageFiles, Source, build_source
+from sslfast.data import ImageBatch, ImageFiles, Source
 from sslfast.data.dali import decodable
 from sslfast.errors import DataError, UserError
 from sslfast.evaluate.features import apply, evaluating
 from sslfast.train import Run, TrainConfig
+from sslfast.train.config import find_device
+from sslfast.train.run import find_source
 
 LEAST = 5  # images: of fewer there is nothing to see
 LIMIT = 1000  # images: enough to see the classes, few enough for t-SNE to take seconds
@@ -55,7 +56,7 @@ def encode(run: Run, limit: int = LIMIT) -> Encoded:
     images: ImageBatch | ImageFiles
     images = decodable(source) if run.config.loader == "dali" and isinstance(source, ImageFiles) else source.read()
     method = run.method()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = find_device("auto")
     method.backbone.to(device)
     with evaluating(method.backbone):
         features = apply(method.backbone, images, method.evaluation_view, device)
@@ -66,15 +67,13 @@ def encode(run: Run, limit: int = LIMIT) -> Encoded:
 
 
 def _source(config: TrainConfig, limit: int) -> tuple[Source, str]:
-    def build(split: str) -> Source:
-        options = {"limit": limit, "on_error": config.on_error, **config.data_options}
-        return build_source(config.data, root=config.root, split=split, **options)
-
     try:
-        return build("test"), "test"
+        return find_source(config, "test", limit), "test"
     except DataError as error:
         try:
-            return build(config.split), config.split  # a folder of unlabelled images has no test split
+            return find_source(
+                config, config.split, limit
+            ), config.split  # a folder of unlabelled images has no test split
         except DataError:
             raise error from None
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-from sslfast.errors import TrainingError
+from sslfast.train.checkpoint import write_atomically
 
 BASE = "sslfast.report"  # the package with base.html.jinja, which every template extends
 
@@ -21,7 +21,7 @@ def write_page(target: Path, package: str, template: str, content: Mapping[str, 
         target: the HTML file; its folder exists.
         package: where the template lies, as "sslfast.report".
         template: its file name.
-        content: the template's variables; all that it uses must be there.
+        content: the template's variables, `written` (the time) apart; all that it uses must be there.
 
     Returns:
         `target`.
@@ -31,13 +31,8 @@ def write_page(target: Path, package: str, template: str, content: Mapping[str, 
     """
     loader = ChoiceLoader([PackageLoader(name, ".") for name in dict.fromkeys((package, BASE))])
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
-    text = environment.get_template(template).render(content)
-    unfinished = target.with_name(f".{target.name}.part")
-    try:
-        # A class named after a folder may hold bytes that are no text.
-        unfinished.write_text(text, encoding="utf-8", errors="replace")
-        os.replace(unfinished, target)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise TrainingError(f"cannot write {target}: {error.strerror}; free some space or make it writable") from error
+    written = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    text = environment.get_template(template).render(content, written=written)
+    # A class named after a folder may hold bytes that are no text.
+    write_atomically(target, text.encode(errors="replace"), cure="free some space or make it writable")
     return target

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 SERIES = 10  # colours of the page's palette: --series-0 to --series-9
 MARKERS = ("o", "s", "^")
+DASHES = {"-": "none", "--": "5 3", ":": "2 3", "-.": "7 3 2 3"}  # matplotlib's line styles -> those of a page's legend
 MAX_GROUPS = SERIES * len(MARKERS)  # 10 and 3 have no common factor: so many groups differ in colour or marker
 FEW_POINTS = 12  # so many points of a curve are marked
 MAX_POINTS = 300  # a longer curve is drawn as the mean and the range of as many bins

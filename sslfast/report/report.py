@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -97,7 +96,6 @@ def _content(folder: Path, run: Run) -> dict[str, Any]:
         "known": counted,
         "small_images": encoding.content is not None and encoding.content.longest_side <= SMALL_IMAGE,
         "machine": _machine(config_text),
-        "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         "evaluate_command": f"sslfast evaluate {where}",
         "pretrain_command": f"sslfast pretrain --resume --out {where}",
         "repeat_command": f"sslfast pretrain --config {shlex.quote(str(folder / CONFIG_FILE))} --out NEW_FOLDER",

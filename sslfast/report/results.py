@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from markupsafe import Markup
 
 from sslfast.errors import DataError
-from sslfast.evaluate.results import setting
+from sslfast.evaluate.results import labels_used, read_rows, setting
 from sslfast.registry import PROTOCOLS
 from sslfast.report import plots
 
@@ -59,7 +58,7 @@ class Line:
     @property
     def labels(self) -> str:
         """The labels used, in words."""
-        return f"{self.samples} per class" if self.samples is not None else f"{100 * self.fraction:g} %"
+        return labels_used(self.fraction, self.samples)
 
     def gain(self, baseline: str) -> float | None:
         """Points of top-1 by which the pretrained encoder is above `baseline`; None where one was not measured."""
@@ -89,11 +88,11 @@ def read_results(path: Path) -> list[Group]:
     """The rows of results.json, grouped by protocol; of rows measured twice the later one counts.
 
     Raises:
-        DataError: the file is no JSON list of result rows.
+        DataError: the file is no list of result rows.
     """
     groups: dict[str, dict[tuple[int | None, float, str], Line]] = {}
+    rows = read_rows(path)
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
         for row in rows:
             samples = int(row["samples_per_class"]) if row.get("samples_per_class") else None
             fraction = float(row.get("label_fraction") or 1.0)
@@ -107,9 +106,9 @@ def read_results(path: Path) -> list[Group]:
                 images=None if images is None else int(images),
                 step=None if step is None else int(step),
             )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"cannot read {path}: {type(error).__name__}: {error}; remove the file and run 'sslfast evaluate' again"
+            f"cannot read {path}: {type(error).__name__}: {error}; remove the file and evaluate again"
         ) from error
     known = list(PROTOCOLS)
     order = sorted(groups, key=lambda name: known.index(name) if name in known else len(known))
@@ -186,7 +185,7 @@ def stroke(encoder: str) -> dict[str, str]:
     return {
         "variable": "other" if style["colour"] is None else f"series-{style['colour']}",
         "marker": style["marker"],
-        "dashes": {"-": "none", "--": "5 3", "-.": "7 3 2 3", ":": "2 3"}[style["dash"]],
+        "dashes": plots.DASHES[style["dash"]],
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,6 @@ def write_tables(recipe: Recipe, values: Values, setting: Setting, out: Path) ->
         "setting": setting,
         "tables": [_content(table, measured) for table, measured in zip(recipe.tables, values, strict=True)],
         "machine": list(info.info().items()),
-        "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     }
     return write_page(out / PAGE, "sslfast.reproduce", "tables.html.jinja", content)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 
@@ -18,7 +18,7 @@ from sslfast.reproduce.recipe import Cell, Recipe, Table, find_recipe, read_reci
 from sslfast.reproduce.setting import Setting, Sizes, command_line, deviations, facts, takes_epochs
 from sslfast.train import TrainConfig, pretrain
 from sslfast.train.checkpoint import write_atomically
-from sslfast.train.config import CONFIG_FILE, read_config, resolve
+from sslfast.train.config import CONFIG_FILE, Device, read_config, resolve
 from sslfast.train.run import BACKBONE_FILE
 from sslfast.train.stop import Interrupted
 
@@ -36,7 +36,7 @@ def reproduce(
     limit_test: int | None = None,
     epochs: int | None = None,
     evaluation_epochs: int | None = None,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: Device = "auto",
     seed: int = 0,
 ) -> Path:
     """Pretrains and evaluates what a published table compares, and writes a page with both numbers in every cell.

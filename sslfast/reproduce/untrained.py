@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from sslfast.evaluate.features import Encoder, apply
 from sslfast.evaluate.results import Scores, accuracy, ranks
+from sslfast.evaluate.training import seeded
 
 
 def evaluate_untrained(encoder: Encoder, subset: Tensor, seed: int = 0) -> Scores:
@@ -19,8 +19,7 @@ def evaluate_untrained(encoder: Encoder, subset: Tensor, seed: int = 0) -> Score
     """
     one = encoder.test.select(slice(0, 1))
     width = apply(lambda images: images.flatten(1), one, encoder.view, encoder.device).shape[1]
-    with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         layer = nn.Linear(width, encoder.classes).to(encoder.device)
     scores = apply(lambda images: layer(images.flatten(1)), encoder.test, encoder.view, encoder.device)
     return accuracy(ranks(scores, encoder.test_labels))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 import torch
 import yaml
@@ -19,6 +19,7 @@ from sslfast.models.backbone import check_backbone_name
 from sslfast.options import described, fits, number_hint
 
 CONFIG_FILE = "config.yaml"
+Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 
 # Typed Any so that a field reads as its real type: `resolve` replaces every LATER before anything uses it.
 LATER: Any = None
@@ -158,7 +159,7 @@ class TrainConfig:
     compile: bool = LATER
     channels_last: bool = LATER
     seed: int = LATER
-    device: Literal["auto", "cpu", "cuda"] = LATER
+    device: Device = LATER
     devices: int = LATER
     nodes: int = LATER
     max_steps: int = LATER
@@ -203,7 +204,7 @@ def resolve(config: TrainConfig, saved: TrainConfig | None = None) -> TrainConfi
     if "warmup_epochs" in recipe and "warmup_epochs" not in given:
         # A recipe is written for long runs; a short one must not be all warm-up.
         values["warmup_epochs"] = min(recipe["warmup_epochs"], values["epochs"] / 10)
-    values.setdefault("precision", "bf16-mixed" if _on_cuda(values["device"]) else "32-true")
+    values.setdefault("precision", "bf16-mixed" if find_device(values["device"]) == "cuda" else "32-true")
     return _checked(TrainConfig(**values))
 
 
@@ -214,9 +215,17 @@ def check_not_given(field: str, options: Mapping[str, Any], given: Mapping[str, 
             raise UserError(f"{field}.{option} is set by an option of its own: --{given[option]}")
 
 
-def accelerator(config: TrainConfig) -> str:
-    """The kind of device a resolved configuration computes on: "cuda" or "cpu"."""
-    return "cuda" if _on_cuda(config.device) else "cpu"
+def find_device(name: str) -> str:
+    """What "auto", "cpu" or "cuda" means on this machine: "cuda" or "cpu".
+
+    Raises:
+        UserError: another name, or CUDA where torch finds none.
+    """
+    if name not in get_args(Device):
+        raise UserError(f"device is {name!r}; {registry.nearest(str(name), list(get_args(Device)))}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("device is 'cuda' and torch finds no CUDA device; use --device cpu, or check `sslfast info`")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def write_config(config: TrainConfig) -> str:
@@ -246,10 +255,6 @@ def read_config(path: Path) -> TrainConfig:
         if name not in known:
             raise UserError(f"{path}: unknown option {name!r}; {registry.nearest(str(name), known)}")
     return TrainConfig(**values)
-
-
-def _on_cuda(device: str) -> bool:
-    return device == "cuda" or (device == "auto" and torch.cuda.is_available())
 
 
 def _plain(value: Any) -> Any:
@@ -294,9 +299,7 @@ def _checked(config: TrainConfig) -> TrainConfig:
     if config.warmup_epochs and config.schedule == "plateau":
         raise UserError("warmup_epochs needs any schedule but plateau, which follows the loss from the first step")
     _check_milestones(config)
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("device is 'cuda' and torch finds no CUDA device; use --device cpu, or check `sslfast info`")
-    if config.precision == "16-mixed" and accelerator(config) == "cpu":
+    if find_device(config.device) == "cpu" and config.precision == "16-mixed":
         raise UserError("precision 16-mixed needs CUDA; on a CPU use 32-true or bf16-mixed")
     return config
 

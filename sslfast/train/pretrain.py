@@ -23,7 +23,7 @@ from sslfast.data import DaliLoader, ImageBatch, Loader, MemoryLoader
 from sslfast.errors import DataError, TrainingError, UserError
 from sslfast.methods import Method
 from sslfast.train.checkpoint import CHECKPOINT_FILE, last_good, write_atomically
-from sslfast.train.config import CONFIG_FILE, TrainConfig, accelerator, read_config, resolve, write_config
+from sslfast.train.config import CONFIG_FILE, TrainConfig, find_device, read_config, resolve, write_config
 from sslfast.train.log import METRICS_FILE, TENSORBOARD_FOLDER
 from sslfast.train.loop import Loop, rank_zero
 from sslfast.train.run import BACKBONE_FILE, PICTURES_FOLDER, build_method, find_source, write_backbone, write_pictures
@@ -104,7 +104,7 @@ class _Autocast(MixedPrecision):
 
 def _fabric(config: TrainConfig) -> tuple[Fabric, bool]:
     """Fabric for the devices of `config`, or of torchrun or SLURM; and whether it starts processes of its own."""
-    kind, devices, nodes = accelerator(config), config.devices, config.nodes
+    kind, devices, nodes = find_device(config.device), config.devices, config.nodes
     environment = os.environ
     launched = 1
     if torch.distributed.is_torchelastic_launched():

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from data.samples_dali import close, load, write
+from data.samples import close, load, write
 
 from sslfast.augment import MultiView, presets
 from sslfast.data import DaliLoader, MemoryLoader, build_loader, build_source

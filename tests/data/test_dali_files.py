@@ -1,15 +1,12 @@
 """What becomes of every kind of file, whole or damaged: the reference is `MemoryLoader`, which decodes with Pillow."""
 
 import io
-import os
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from data.samples_dali import load, smooth, write
+from data.samples import load, png16, smooth, write
 from PIL import Image
 
 from sslfast.augment import MultiView, presets
@@ -17,20 +14,6 @@ from sslfast.data import DaliLoader, build_source
 from sslfast.data.dali import decodable
 from sslfast.data.decode import decode_image
 from sslfast.errors import DataError
-
-DATA = Path(os.environ.get("SSLFAST_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
-
-
-def png16(values):
-    """A PNG of 16 bits a channel, which Pillow cannot write."""
-
-    def chunk(name, data):
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    height, width, _ = values.shape
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 @pytest.fixture(scope="module")
@@ -109,10 +92,7 @@ def test_from_one_pixel_to_a_large_photograph(tmp_path):
     assert (views(ours).tensors[0] - views(expected).tensors[0]).abs().max() <= 6 / 255 / 0.2
 
 
-def test_photos():
-    photos = DATA / "photos"
-    if not photos.is_dir():
-        pytest.skip(f"needs photos in {photos}; name their parent folder in SSLFAST_TEST_DATA")
+def test_photos(photos):
     source = build_source("folder", photos, limit=16)
     loader = load(source, 8, seed=1)
     expected = source.read()

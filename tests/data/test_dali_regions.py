@@ -6,7 +6,7 @@ import tarfile
 import numpy as np
 import pytest
 import torch
-from data.samples_dali import load, smooth, write
+from data.samples import load, smooth, write
 from PIL import Image
 
 from sslfast.augment import MultiView, ViewSpec, presets

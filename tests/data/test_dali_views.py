@@ -1,16 +1,12 @@
 """JPEG files to views: what a rank or a resumed epoch sees of an image is what one process sees of it."""
 
-import os
-from pathlib import Path
-
 import pytest
 import torch
-from data.samples_dali import load, write
+from data.samples import load, write
 
 from sslfast.augment import MultiView, presets
 from sslfast.data import build_source
 
-DATA = Path(os.environ.get("SSLFAST_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 IMAGES, EPOCH = 16, 3
 
 
@@ -18,9 +14,7 @@ IMAGES, EPOCH = 16, 3
 def source(request, tmp_path_factory):
     """JPEGs of many sizes."""
     if request.param == "photographs":
-        if not (DATA / "photos").is_dir():
-            pytest.skip(f"needs photos in {DATA / 'photos'}; name their parent folder in SSLFAST_TEST_DATA")
-        return build_source("folder", DATA / "photos", limit=IMAGES)
+        return build_source("folder", request.getfixturevalue("photos"), limit=IMAGES)
     root = tmp_path_factory.mktemp("written")
     for number in range(IMAGES):
         write(root / "ab"[number % 2] / f"{number:02}.jpg", number, size=(30 + 7 * number, 150 - 5 * number))

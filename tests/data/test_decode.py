@@ -1,11 +1,10 @@
 """Every file here is written by the test; the expected pixels are computed from the array it was written from."""
 
 import io
-import struct
-import zlib
 
 import numpy as np
 import pytest
+from data.samples import png16
 from PIL import Image
 
 from sslfast.data import decode
@@ -85,14 +84,7 @@ def test_big_endian_sixteen_bit_tiff(tmp_path):
 
 def test_sixteen_bit_rgb_png(tmp_path):
     values = RNG.integers(0, 65536, (4, 5, 3), dtype=np.uint16)
-
-    def chunk(name, data):
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    header = struct.pack(">IIBBBBB", 5, 4, 16, 2, 0, 0, 0)
-    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+    (tmp_path / "a.png").write_bytes(png16(values))
     assert np.abs(decode_image(tmp_path / "a.png") - values / 257).max() <= 1
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data.samples import reds
 from PIL import Image
 
 from sslfast.data import MemoryLoader, build_source, decode
@@ -14,10 +15,6 @@ from sslfast.errors import DataError, UserError
 def write(path, value=0, size=(4, 3)):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, (value, 0, 0)).save(path)
-
-
-def reds(images):
-    return [int(images.image(position)[0, 0, 0]) for position in range(len(images))]
 
 
 def names(source):
@@ -187,7 +184,9 @@ def test_bad_roots_are_named(tmp_path):
         ({"on_error": "ignore"}, "on_error is 'ignore'"),
         ({"channels": 4}, "channels is 4"),
         ({"limit": -1}, "limit is -1"),
-        ({"resize_shorter": 2.5}, "resize_shorter is 2.5"),
+        ({"resize_shorter": 2.5}, "option resize_shorter=2.5 of data 'folder' must be a whole number"),
+        ({"labels": "no"}, "option labels='no' of data 'folder' must be true or false"),
+        ({"classes": "cat"}, "option classes='cat' of data 'folder' must be a list of texts"),
         ({"resize_short": 2}, "no option 'resize_short'; did you mean 'resize_shorter'"),
     ],
 )
@@ -197,17 +196,11 @@ def test_bad_options_are_named(tmp_path, options, message):
         build_source("folder", tmp_path, **options)
 
 
-DATA = Path(os.environ.get("SSLFAST_TEST_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
-
-
 @pytest.fixture(scope="module")
-def cifar_jpegs(tmp_path_factory):
+def cifar_jpegs(cifar10_archive, tmp_path_factory):
     """The first few hundred files of the archive (its members are not in class order), as class folders."""
-    archive = DATA / "cifar10-jpeg.tar.xz"
-    if not archive.is_file():
-        pytest.skip(f"needs CIFAR-10 as JPEG files in {archive}; name its folder in SSLFAST_TEST_DATA")
     root = tmp_path_factory.mktemp("cifar10")
-    with tarfile.open(archive) as tar:
+    with tarfile.open(cifar10_archive) as tar:
         for member, _ in zip((m for m in tar if m.name.endswith(".jpg")), range(300), strict=False):
             tar.extract(member, root, filter="data")
     return root
@@ -224,10 +217,7 @@ def test_real_class_folders(cifar_jpegs):
     assert 60 < images.storage.float().mean() < 180
 
 
-def test_real_photos():
-    photos = DATA / "photos"
-    if not photos.is_dir():
-        pytest.skip(f"needs photos in {photos}; name their parent folder in SSLFAST_TEST_DATA")
+def test_real_photos(photos):
     source = Folder(photos, resize_shorter=96)
     images = source.read()
     assert images.label is None and len(images) == len(source) >= 10

@@ -5,6 +5,7 @@ import tarfile
 
 import numpy as np
 import pytest
+from data.samples import reds
 from PIL import Image
 
 from sslfast.data import build_source
@@ -46,10 +47,6 @@ def write_index(path, version="v1.2"):
                 words = [suffix, str(member.offset_data), str(member.size), member.name]
                 lines.setdefault(key, []).extend(words[: 4 if version == "v1.2" else 3])
     path.with_suffix(".idx").write_text("\n".join([f"{version} {len(lines)}", *map(" ".join, lines.values())]) + "\n")
-
-
-def reds(images):
-    return [int(images.image(position)[0, 0, 0]) for position in range(len(images))]
 
 
 def test_shards_come_in_order_of_their_names_and_classes_by_turns(tmp_path):

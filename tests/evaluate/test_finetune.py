@@ -10,12 +10,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from sslfast.augment import MultiView, ViewSpec
+from sslfast.augment import MultiView
 from sslfast.data import MemoryLoader
 from sslfast.errors import TrainingError, UserError
 from sslfast.evaluate import Encoder, finetune
 from sslfast.evaluate.features import apply
-from sslfast.evaluate.finetune import evaluate_finetune, training_view
+from sslfast.evaluate.finetune import evaluate_finetune
 from sslfast.evaluate.subsets import label_subset
 
 ALL = torch.arange(80)
@@ -73,14 +73,6 @@ def test_only_the_subset_is_seen(encoder: Encoder):
     subset = ALL[ALL % 4 < 2]
     scores = evaluate_finetune(encoder, subset, epochs=60, learning_rate=1e-2)
     assert 40 < scores.top1 <= 50
-
-
-def test_augmentation_keeps_the_views_size_and_normalisation():
-    view = ViewSpec(size=(20, 24), center_fraction=0.875, mean=(0.1, 0.2), std=(0.3, 0.4))
-    light = training_view(view)
-    assert (light.shape, light.mean, light.std) == (view.shape, view.mean, view.std)
-    assert light.crop_scale is not None
-    assert light.hflip == 0.5
 
 
 def test_augmentation_can_be_switched_off(encoder: Encoder):

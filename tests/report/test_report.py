@@ -244,7 +244,7 @@ def test_page_that_cannot_be_written(run):
     (run / "report.html").mkdir()
     with pytest.raises(TrainingError, match=r"report\.html"):
         write_report(run)
-    assert [path for path in run.iterdir() if path.name.endswith(".part")] == []
+    assert [path for path in run.iterdir() if path.name.startswith(".")] == []
 
 
 def test_writing_again_replaces_the_page(run):

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,18 +38,13 @@ def test_every_method_trains_on_shapes(tmp_path, method):
     assert "views" in pictures and ("reconstruction" in pictures) == ("autoencoder" in method)
 
 
-PHOTOGRAPHS = Path(os.environ.get("SSLFAST_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"), "photos")
-
-
 @pytest.mark.parametrize("method", ["colorization", "split_brain", "cpc", "jigsaw"])
-def test_pretext_tasks_train_on_photographs(tmp_path, method):
+def test_pretext_tasks_train_on_photographs(photos, tmp_path, method):
     """JPEG files of many sizes, as they come, in views that are larger than the smallest data sets'."""
-    if not PHOTOGRAPHS.is_dir():
-        pytest.skip(f"needs photos in {PHOTOGRAPHS}; name their parent folder in SSLFAST_TEST_DATA")
     config = TrainConfig(
         method=method,
         data="folder",
-        root=str(PHOTOGRAPHS),
+        root=str(photos),
         limit=8,
         backbone="resnet10_narrow",
         image_size=64,

@@ -10,7 +10,7 @@ import torch
 from numpy import ndarray
 
 from sslfast.data.batch import ImageBatch
-from sslfast.data.sources import check_choice, check_number
+from sslfast.data.sources import check_choice, check_number, check_seed
 from sslfast.errors import UserError
 
 SPLITS = ("train", "test")
@@ -57,6 +57,7 @@ class Shapes:
         check_choice("split", split, SPLITS)
         check_number("limit", limit, 0)
         check_number("size", size, 8)
+        check_seed(seed)
         count = COUNTS[split] if count is None else count
         check_number("count", count, 1)
         self.split = split

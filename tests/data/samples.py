@@ -1,4 +1,7 @@
-"""Image files for the tests of DaliLoader, and what its batches are compared by."""
+"""Image files for the tests of this room, and what images and batches are told apart and compared by."""
+
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -22,6 +25,23 @@ def smooth(height, width, seed=0):
 def write(path, seed=0, size=(24, 32), **options):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(smooth(*size, seed)).save(path, **options)
+
+
+def png16(values):
+    """(height, width, 3) uint16 as a PNG of 16 bits a channel, which Pillow cannot write."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    height, width, _ = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def reds(images):
+    """The red of every image's first pixel."""
+    return [int(images.image(position)[0, 0, 0]) for position in range(len(images))]
 
 
 def close(ours, theirs, worst=0, mean=0.0):
