@@ -43,7 +43,7 @@ def check_embeddings(
     """
     first, reference = next(iter(embeddings.items()))
     for name, tensor in embeddings.items():
-        if not isinstance(tensor, Tensor):
+        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.is_nested:
             check_tensors(user, **embeddings)
         if dimensions is not None and tensor.dim() != dimensions:
             raise UserError(
