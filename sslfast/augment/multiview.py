@@ -9,9 +9,9 @@ from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
-from torch._compile import _disable_dynamo  # torch.compiler.disable without its import of the compiler, a second
 
 from sslfast import ops
+from sslfast._torch import not_compiled
 from sslfast.augment.spec import ViewSpec
 from sslfast.data.batch import ImageBatch
 from sslfast.data.sources import check_choice, check_number, check_seed
@@ -30,7 +30,7 @@ def uncompiled(function: Callable[P, R]) -> Callable[P, R]:
     There is nothing to gain in what draws views, one kernel is all of it; and its number of the epoch or call would be
     a constant of the graph, which had to be compiled anew for each.
     """
-    apart = _disable_dynamo(function)
+    apart = not_compiled(function)
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:

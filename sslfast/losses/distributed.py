@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed
-from torch._compile import _disable_dynamo  # torch.compiler.disable without its import of the compiler, a second
 
+from sslfast._torch import not_compiled
 from sslfast.errors import UserError
 
 NOTE_BYTES = 64  # of a shape and a dtype in words
@@ -68,7 +68,7 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
     return tensor
 
 
-@_disable_dynamo
+@not_compiled
 def _check_same_on_every_rank(rows: Tensor) -> None:
     """A collective of unequal sizes aborts, hangs or mixes up rows, so that the sizes go ahead of it.
 

@@ -8,9 +8,9 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
-from torch._C._functorch import is_gradtrackingtensor
 from torch.autograd.forward_ad import unpack_dual
 
+from sslfast._torch import is_gradtrackingtensor
 from sslfast.errors import UserError
 
 FLOATING = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
