@@ -120,7 +120,7 @@ class MultiView:
         """What the views of an epoch need of each image: the smallest region that holds all their crops.
 
         A loader that is given this decodes no more: `DaliLoader(source, batch_size, regions=multi_view.regions)`. The
-        views are the same, bit by bit.
+        views are the same, bit by bit. A subclass that reads a batch's images by itself has to look at `batch.region`.
 
         Args:
             index: (B,) int64; positions in the data set.

@@ -75,7 +75,8 @@ class Method(nn.Module):
     @property
     def regions(self) -> Regions | None:
         """What `views` needs of each image, for a loader that decodes no more; None where they are a subclass's own."""
-        return self.multi_view.regions if type(self).views is Method.views else None
+        drawn = type(self).views is Method.views and isinstance(self.multi_view, MultiView)
+        return self.multi_view.regions if drawn else None
 
     def forward(self, views: Views) -> dict[str, Tensor]:
         """`{"loss": scalar to minimise, ...: scalars worth logging}`."""

@@ -171,6 +171,12 @@ def test_a_method_with_views_of_its_own_gets_whole_images(name):
     assert Own(build(name, backbone="resnet10_narrow", image_size=64).backbone, 64, 0).regions is None
 
 
+def test_a_method_that_draws_otherwise_gets_whole_images():
+    method = build("simclr", backbone="resnet10_narrow", image_size=64)
+    method.multi_view = lambda batch, epoch: None
+    assert method.regions is None
+
+
 def test_regions_of_memory_are_not_needed(images):
     batch = next(iter(MemoryLoader(build_source("folder", images, labels=False).read(), 4).epoch(0)))
     assert batch.region is None and batch.whole_sizes is batch.sizes
