@@ -9,6 +9,7 @@ import importlib
 import inspect
 import os
 import re
+import select
 import sys
 import typing
 import warnings
@@ -97,9 +98,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(stop.code, file=sys.stderr)
             return 1
         return int(stop.code or 0)
-    except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (MemoryError, RuntimeError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and _reader_has_gone():  # one such as `head` has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
         message = _from_outside(error)
         if traceback or message is None:
             raise
@@ -129,6 +131,17 @@ def _check_text(arguments: Sequence[str]) -> None:
                 f"{os.fsencode(argument)!r} is no text in {sys.getfilesystemencoding()}; rename the file or folder, or "
                 "set LC_ALL=C.UTF-8 if its name is one in UTF-8"
             ) from error
+
+
+def _reader_has_gone() -> bool:
+    """Whether standard output is a pipe that nobody reads any more; other pipes, between processes, break too."""
+    try:
+        output = sys.stdout.fileno()
+    except (AttributeError, ValueError):  # none, or a notebook's
+        return False
+    poll = select.poll()
+    poll.register(output, 0)
+    return bool(poll.poll(0))
 
 
 def _from_outside(error: Exception) -> str | None:

@@ -339,13 +339,14 @@ def test_two_processes_do_not_train_in_one_folder(
     folder = shutil.copytree(run, tmp_path / "my run")
     typed = [*SMALL, "--out", str(folder)]
     kept = (folder / "last.ckpt").read_bytes()
-    with (folder / "config.yaml").open("rb") as claim:
-        fcntl.flock(claim, fcntl.LOCK_EX)
-        for how in ("--resume", "--overwrite"):
-            message = fails(capsys, [*typed, how], code=2)
-            assert f"another process is training in {folder}; wait for it, or give another --out" in message
-        assert (folder / "last.ckpt").read_bytes() == kept
-        assert main(["export", str(folder)]) == 0  # what only reads goes on
+    claim = os.open(folder, os.O_RDONLY)
+    fcntl.flock(claim, fcntl.LOCK_EX)
+    for how in ("--resume", "--overwrite"):
+        message = fails(capsys, [*typed, how], code=2)
+        assert f"another process is training in {folder}; wait for it, or give another --out" in message
+    assert (folder / "last.ckpt").read_bytes() == kept
+    assert main(["export", str(folder)]) == 0  # what only reads goes on
+    os.close(claim)
     assert main([*typed, "--resume"]) == 0
     assert main([*typed, "--overwrite"]) == 0
 

@@ -95,6 +95,7 @@ def test_bytes_that_are_no_text(capsys: pytest.CaptureFixture[str]) -> None:
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"), "memory is full"),
         (torch.OutOfMemoryError("CUDA out of memory.\nlong"), "the memory is full .CUDA out of memory"),
         (PermissionError(13, "Permission denied", "/locked"), "/locked: Permission denied; --traceback"),
+        (BrokenPipeError(32, "Broken pipe"), "Broken pipe; --traceback"),  # of processes, not that of the output
     ],
 )
 def test_the_machine_s_limits_are_told_in_a_line(
@@ -112,6 +113,17 @@ def test_the_machine_s_limits_are_told_in_a_line(
     monkeypatch.setattr("sslfast.info.print_info", lambda: [][0])
     with pytest.raises(IndexError):
         main(["info"])
+
+
+def test_a_reader_that_has_seen_enough() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    typed = [sys.executable, "-m", "sslfast", "list", "methods"]
+    done = subprocess.run(
+        typed, stdout=writer, stderr=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"}, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_a_warning_is_a_line_without_code(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

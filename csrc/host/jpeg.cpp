@@ -66,18 +66,18 @@ int orientation(const uint8_t* segment, int64_t bytes) {
 JpegHeader jpeg_header(const uint8_t* content, int64_t bytes) {
   JpegHeader header;
   if (bytes < 3 || content[0] != 0xFF || content[1] != 0xD8 || content[2] != 0xFF) return header;
+  const uint8_t* frame = nullptr;
   int turned = 1;
   bool plain = true;
   int64_t place = 2;
   while (place + 10 <= bytes && content[place] == 0xFF) {
     const uint8_t* segment = content + place;
     const uint8_t marker = segment[1];
-    const auto pair = [segment](int at) { return segment[at] << 8 | segment[at + 1]; };
-    if (starts_frame(marker)) {  // then length (2 bytes), precision (1), height, width (2 each), components
-      header.components = segment[9];
-      if (plain && has_end(segment, bytes - place)) {
-        header.height = turned < 5 ? pair(5) : pair(7);
-        header.width = turned < 5 ? pair(7) : pair(5);
+    const auto pair = [](const uint8_t* at) { return at[0] << 8 | at[1]; };
+    if (marker == 0xDA) {  // the first scan: what follows the frame may turn the picture, too
+      if (frame != nullptr && plain && has_end(segment, bytes - place)) {
+        header.height = pair(frame + (turned < 5 ? 5 : 7));
+        header.width = pair(frame + (turned < 5 ? 7 : 5));
       }
       return header;
     }
@@ -85,7 +85,11 @@ JpegHeader jpeg_header(const uint8_t* content, int64_t bytes) {
       ++place;
       continue;
     }
-    const int64_t length = has_length(marker) ? pair(2) : 0;
+    if (starts_frame(marker) && frame == nullptr) {  // then length (2 bytes), precision (1), height, width (2 each)
+      frame = segment;
+      header.components = segment[9];
+    }
+    const int64_t length = has_length(marker) ? pair(segment + 2) : 0;
     if (marker == 0xE1 && length >= 2) {
       const int found = orientation(segment + 4, std::min(length - 2, bytes - place - 4));
       plain = plain && found != 0 && (turned == 1 || found == 1);  // two orientations contradict each other

@@ -5,6 +5,7 @@
     JPEG, baseline or progressive       RGB, at full chroma resolution
     gray, 1 or 8 bits                   the gray value three times
     EXIF orientation (any format)       turned and mirrored upright; height and width are those of the upright image
+    orientation in XMP alone            not applied
     CMYK and YCCK JPEG                  RGB = (255 - ink) (255 - black) / 255; inks are read as Adobe writes them,
                                         inverted, whether the file says so or not
     palette (PNG, GIF)                  the colours of the palette
@@ -131,6 +132,8 @@ def decode_image(path: str | Path | Member, channels: int = 3, resize_shorter: i
                 # JPEG: decode at 1/2, 1/4 or 1/8, but at twice the target or more, which loses little.
                 image.draft(None, (2 * target[0], 2 * target[1]))
             image.load()
+            for name in ("xmp", "XML:com.adobe.xmp"):  # Pillow would take an orientation from there, too
+                image.info.pop(name, None)
             if image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:  # on its side, until it is transposed
                 target = target[::-1]
             pixels = _to_mode(ImageOps.exif_transpose(image), MODES[channels])

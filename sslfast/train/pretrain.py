@@ -6,11 +6,11 @@ import fcntl
 import gc
 import os
 import shutil
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -175,7 +175,7 @@ def _train(fabric: Fabric, config: TrainConfig, resume: bool) -> UserError | Non
             raise
         finally:
             if claim is not None:
-                claim.close()
+                os.close(claim)
     except torch.OutOfMemoryError as error:
         if fabric.world_size > 1:
             raise  # the other ranks wait for this one, which must end
@@ -204,46 +204,50 @@ def _loader(fabric: Fabric, config: TrainConfig) -> Loader:
     return make() if loader is None else loader
 
 
-def _claim(out: Path) -> IO[bytes]:
-    """The run's config.yaml, locked while it is open: of two processes that write into one folder neither is right.
+def _claim(out: Path) -> int:
+    """The run folder, open and locked until it is closed: of two processes that write into it neither is right.
+
+    The folder and not a file of it, because files are replaced: who waited for the old one would not meet the new.
 
     Raises:
         UserError: another process has it.
-        OSError: there is no such file.
+        OSError: there is no such folder.
     """
-    file = (out / CONFIG_FILE).open("rb")
+    folder = os.open(out, os.O_RDONLY)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        file.close()
+        os.close(folder)
         raise UserError(f"another process is training in {out}; wait for it, or give another --out") from error
     except OSError:  # a network's file system that knows no locks
         pass
-    return file
+    return folder
 
 
-def _prepare_folder(config: TrainConfig, resume: bool) -> IO[bytes]:
+def _prepare_folder(config: TrainConfig, resume: bool) -> int:
     """Makes the run folder with its config.yaml; a run that is replaced is removed, now that the new one can start.
 
     Returns:
         The claim on the folder.
     """
     out = Path(config.out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        if (out / CONFIG_FILE).exists():
-            _claim(out).close()
-        for name in RUN_FILES if _holds_run(out) and not resume else ():
-            if (out / name).is_dir():
-                shutil.rmtree(out / name)
-            else:
-                (out / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise TrainingError(
-            f"cannot make the run folder {out}: {error.strerror or error}; give another --out"
-        ) from error
-    write_atomically(out / CONFIG_FILE, write_config(config).encode())
-    return _claim(out)
+    with ExitStack() as failed:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            claim = _claim(out)
+            failed.callback(os.close, claim)
+            for name in RUN_FILES if _holds_run(out) and not resume else ():
+                if (out / name).is_dir():
+                    shutil.rmtree(out / name)
+                else:
+                    (out / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise TrainingError(
+                f"cannot make the run folder {out}: {error.strerror or error}; give another --out"
+            ) from error
+        write_atomically(out / CONFIG_FILE, write_config(config).encode())
+        failed.pop_all()
+    return claim
 
 
 def _export(method: Method, config: TrainConfig, images: ImageBatch) -> None:

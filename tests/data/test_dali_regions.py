@@ -92,6 +92,27 @@ def test_in_order_and_shrunk_images_are_whole(images):
     assert all(batch.region is None for batch in shrunk.epoch(0))
 
 
+def test_files_that_are_turned_by_what_follows_their_frame(tmp_path):
+    """EXIF stands at the beginning of nearly all files; both decoders look for it up to the first scan."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for k in range(4):
+        buffer = io.BytesIO()
+        Image.fromarray(smooth(40, 70, k)).save(buffer, "JPEG", exif=exif)
+        content = buffer.getvalue()
+        begin, frame = content.index(b"\xff\xe1"), content.index(b"\xff\xc0")
+        end = begin + 2 + int.from_bytes(content[begin + 2 : begin + 4], "big")
+        behind = frame + 2 + int.from_bytes(content[frame + 2 : frame + 4], "big")
+        moved = content[:begin] + content[end:behind] + content[begin:end] + content[behind:]
+        (tmp_path / f"{k}.jpg").write_bytes(moved)
+    source = build_source("folder", tmp_path, labels=False)
+    multi_view = MultiView(VIEWS["one small crop"])
+    (part,) = load(source, 4, regions=multi_view.regions).epoch(0)
+    assert part.whole_sizes.tolist() == [[70, 40]] * 4
+    (full,) = load(source, 4).epoch(0)
+    assert torch.equal(multi_view(part).tensors[0], multi_view(full).tensors[0])
+
+
 def test_regions_in_tar_archives(tmp_path):
     with tarfile.open(tmp_path / "0.tar", "w") as archive:
         for k, size in enumerate(SIZES):
@@ -206,11 +227,17 @@ def test_sizes_that_files_say():
 def test_orientations_that_are_not_plain():
     from sslfast import _host
 
-    frame = b"\xff\xc0\0\x0b\x08\0\x14\0\x1e\x01\x01\x11\0\xff\xd9"
+    frame = b"\xff\xc0\0\x0b\x08\0\x14\0\x1e\x01\x01\x11\0"
+    scan = b"\xff\xda\0\x08\x01\x01\0\0\x3f\0\xff\xd9"
 
     def header(*segments):
         app = b"".join(b"\xff\xe1" + (len(s) + 2).to_bytes(2, "big") + s for s in segments)
-        return _host.jpeg_header(np.frombuffer(b"\xff\xd8" + app + frame, np.uint8))
+        before, behind = (
+            _host.jpeg_header(np.frombuffer(b"\xff\xd8" + parts + scan, np.uint8))
+            for parts in (app + frame, frame + app)
+        )
+        assert before == behind  # wherever they stand before the scan
+        return before
 
     def exif(entry, entries=1, order=b"MM", magic=42, place=8):
         tiff = order + magic.to_bytes(2, "big") + place.to_bytes(4, "big") + entries.to_bytes(2, "big") + entry

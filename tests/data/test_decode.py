@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 from data.samples import png16
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from sslfast.data import decode
 from sslfast.data.decode import check_memory, decode_files, decode_image, pack, shrunk
@@ -53,6 +53,20 @@ def test_exif_orientation(tmp_path, orientation):
     path = tmp_path / "a.png"
     Image.fromarray(RGB).save(path, exif=exif)
     np.testing.assert_array_equal(decode_image(path), upright(RGB))
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_an_orientation_outside_exif_turns_nothing(tmp_path, suffix):
+    """XMP may hold one; DALI does not look for it there."""
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    path = tmp_path / f"a.{suffix}"
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", xmp.decode())
+    Image.fromarray(RGB).save(path, **({"pnginfo": info} if suffix == "png" else {"xmp": xmp}))
+    with Image.open(path) as image:
+        image.load()
+        assert image.getexif()[0x0112] == 6  # of Pillow's own
+    assert decode_image(path).shape == RGB.shape
 
 
 def test_gray_and_luma(tmp_path):

@@ -4,6 +4,7 @@ import math
 import os
 import resource
 import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from sslfast.errors import TrainingError, UserError
 from sslfast.export import SUFFIXES
 from sslfast.registry import resolve as find
 from sslfast.train import Interrupted, TrainConfig, load_run, pretrain
+from sslfast.train.config import resolve
 
 Brightness = find("methods", "train.tiny:Brightness")
 
@@ -306,6 +308,37 @@ def test_a_run_stopped_before_its_first_checkpoint_starts_over(tiny, weights):
     (early / "config.yaml").write_text(text.replace("Diverging", "Brightness"))
     pretrain(TrainConfig(out=str(early)), resume=True)
     assert same(weights(straight), weights(early))
+
+
+def test_of_two_runs_that_make_one_folder_at_once_one_goes_on(tiny, monkeypatch):
+    module = sys.modules["sslfast.train.pretrain"]
+    config, write, refused = resolve(tiny()), module.write_atomically, []
+
+    def write_late(*arguments):
+        monkeypatch.setattr(module, "write_atomically", write)
+        with pytest.raises(UserError, match="another process is training in") as error:
+            module._prepare_folder(config, resume=False)
+        refused.append(error)
+        write(*arguments)
+
+    monkeypatch.setattr(module, "write_atomically", write_late)
+    os.close(module._prepare_folder(config, resume=False))
+    assert refused
+    os.close(module._prepare_folder(config, resume=True))  # the claim ends with the run
+
+
+def test_a_folder_that_cannot_be_made_is_not_claimed(tiny, monkeypatch):
+    module = sys.modules["sslfast.train.pretrain"]
+    config = resolve(tiny())
+
+    def fail(*_):
+        raise TrainingError("full")
+
+    with monkeypatch.context() as full:
+        full.setattr(module, "write_atomically", fail)
+        with pytest.raises(TrainingError, match="full"):
+            module._prepare_folder(config, resume=False)
+    os.close(module._prepare_folder(config, resume=False))
 
 
 @pytest.mark.parametrize(
