@@ -134,7 +134,7 @@ def decode_image(path: str | Path | Member, channels: int = 3, resize_shorter: i
             image.load()
             for name in ("xmp", "XML:com.adobe.xmp"):  # Pillow would take an orientation from there, too
                 image.info.pop(name, None)
-            if image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:  # on its side, until it is transposed
+            if image.getexif().get(ExifTags.Base.Orientation) in range(5, 9):  # on its side, until it is transposed
                 target = target[::-1]
             pixels = _to_mode(ImageOps.exif_transpose(image), MODES[channels])
             if target != pixels.size:

@@ -55,6 +55,14 @@ def test_exif_orientation(tmp_path, orientation):
     np.testing.assert_array_equal(decode_image(path), upright(RGB))
 
 
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_orientations_that_exif_does_not_know(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(RGB).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(decode_image(tmp_path / "a.png"), RGB)
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
 def test_an_orientation_outside_exif_turns_nothing(tmp_path, suffix):
     """XMP may hold one; DALI does not look for it there."""
