@@ -54,9 +54,8 @@ int orientation(const uint8_t* segment, int64_t bytes) {
     const int64_t entry = directory + 2 + k * entry_bytes;
     if (tiff.number(entry, 2) != 0x0112) continue;
     const uint32_t value = tiff.number(entry + 8, 2);
-    return tiff.number(entry + 2, 2) == 3 && tiff.number(entry + 4, 4) == 1 && 1 <= value && value <= 8
-               ? static_cast<int>(value)
-               : 0;
+    if (tiff.number(entry + 2, 2) != 3 || tiff.number(entry + 4, 4) != 1) return 0;
+    return 1 <= value && value <= 8 ? static_cast<int>(value) : 1;
   }
   return 1;
 }
@@ -75,6 +74,7 @@ JpegHeader jpeg_header(const uint8_t* content, int64_t bytes) {
     const uint8_t marker = segment[1];
     const auto pair = [](const uint8_t* at) { return at[0] << 8 | at[1]; };
     if (marker == 0xDA) {  // the first scan: what follows the frame may turn the picture, too
+      if (!plain) header.components = 0;
       if (frame != nullptr && plain && has_end(segment, bytes - place)) {
         header.height = pair(frame + (turned < 5 ? 5 : 7));
         header.width = pair(frame + (turned < 5 ? 7 : 5));
