@@ -113,6 +113,8 @@ def alone() -> object:
     distributed.destroy_process_group()
 
 
+# Pooled features are a view of the pooled map; nothing here writes into them.
+@pytest.mark.filterwarnings("ignore:FSDP2-wrapped module:UserWarning")
 @pytest.mark.parametrize("name", NAMES)
 def test_sharded_methods_train_alike(name: str, batch: ImageBatch, alone: object) -> None:
     """Backbone and method by fully_shard; feature maps are a second way into a backbone that FSDP has to be told."""
