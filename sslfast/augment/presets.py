@@ -81,6 +81,8 @@ def _local_size(size: int, local_size: int | None) -> int:
 def simclr(size: int = 224, strength: float | None = None, smallest_crop: float = 0.08) -> list[ViewSpec]:
     """SimCLR's two views (Chen et al. 2020, appendix A; CIFAR variant: appendix B.9, strength 0.5 and no blur).
 
+    They are normalised; the authors' code leaves them in [0, 1].
+
     Args:
         size: side of the view in pixels.
         strength: colour distortion strength; 1.0, or 0.5 up to 64 px, when absent.
@@ -186,7 +188,8 @@ def dino(size: int = 224, local_size: int | None = None, local_views: int = 8) -
 def rotation(size: int = 224, angles: int | Sequence[float] = 4) -> list[ViewSpec]:
     """Every image in all its rotations (Gidaris et al. 2018, section 3.1): one view per angle, from the same crop.
 
-    Angles between the right ones magnify all views by sqrt(2), so that no empty corner gives the angle away.
+    Angles between the right ones magnify all views by sqrt(2), so that no empty corner gives the angle away. Up to
+    64 px there is a flip alone; the authors' code also moves the image by up to 4 px, into a black frame.
 
     Args:
         size: side of the view in pixels.

@@ -16,6 +16,9 @@ def evaluate_linear(
 ) -> Scores:
     """Multinomial logistic regression on the pooled features, each standardised to zero mean and unit deviation.
 
+    The papers of the methods train the same classifier by SGD on crops and flips; this one sees each image once, as it
+    is tested, and has neither learning rate nor epochs to choose.
+
     Args:
         encoder: gives the pooled features.
         subset: (n,) int64 positions of the training images; mean and deviation are theirs, too.

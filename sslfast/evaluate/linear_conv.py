@@ -45,6 +45,9 @@ def evaluate_linear_conv(
 
     Raises:
         UserError: the backbone has no feature map, or an option is not positive.
+
+    Source: the student report on denoising autoencoders whose encoder `conv9` is. Its dense layer behind the average is
+    left out, as two linear maps in a row are one.
     """
     batch_size, steps = training_steps(len(subset), batch_size, learning_rate, epochs, fewest_steps, most_steps)
     train, test = standardised(encoder.map_means[0][subset], encoder.map_means[1])

@@ -31,6 +31,9 @@ def evaluate_nonlinear(
     What an early layer has learned is often worth more than the last one, which serves the pretext task. The frozen
     layers are computed again in every step, so memory does not grow with the number of images.
 
+    The learning rate falls along a cosine, where the paper lowers it in steps; the authors' code has Nesterov's
+    momentum.
+
     Args:
         encoder: gives the backbone, which keeps its weights and statistics.
         subset: (n,) int64 positions of the training images.

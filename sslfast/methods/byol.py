@@ -14,7 +14,8 @@ class BYOL(Method):
     """From one view the online network predicts what its slow copy, the target network, makes of the other (section 3).
 
     The loss is symmetric in two views that are drawn differently; there are no negatives. Each view is encoded by
-    itself, so batch norm takes its statistics from one view at a time, as in the authors' code.
+    itself, so batch norm takes its statistics from one view at a time, as in the authors' code. The last layers of
+    projector and predictor have a bias, which that code leaves out.
 
     The recipe is the paper's for ImageNet (section 3.3), which gives none for CIFAR: LARS, learning rate
     0.2 x batch / 256, 1000 epochs, here with a batch of 512 (the paper has 4096, and shows smaller ones to work).

@@ -24,14 +24,15 @@ class Colorization(Method):
     """Sees the lightness L of an image and predicts its colour (a, b), over a coarser grid.
 
     - `classification`: a distribution over the 313 bins of the ab plane at each position. The target is soft (the 10
-      nearest bins, Gaussian with deviation 5), and a position weighs by how rare its colour is (section 2.2, equations
-      2 to 4). How often each bin occurs is counted in training, and the weights are set anew whenever the number of
-      steps has doubled; up to the first step all weigh the same.
+      nearest bins as in the authors' code, where the paper writes 5, Gaussian with deviation 5), and a position weighs
+      by how rare its colour is (section 2.2, equations 2 to 4). How often each bin occurs is counted in training, and
+      the weights are set anew whenever the number of steps has doubled; up to the first step all weigh the same.
     - `regression`: half the squared distance to the mean colour (equation 1), with a and b in units of 15, about their
       deviation.
 
     The backbone takes RGB images and sees their lightness. The recipe is that of section 3.1, whose 450,000 steps of 40
-    images are 14 epochs of ImageNet; the paper lowers the learning rate twice by hand where the loss stays.
+    images are 14 epochs of ImageNet; the paper lowers the learning rate twice by hand where the loss stays, and has
+    0.99 for Adam's second decay rate, which is torch's 0.999 here.
 
     Args:
         backbone: the encoder; it is built again for images of one channel.

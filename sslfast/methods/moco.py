@@ -19,7 +19,10 @@ class MoCo(Method):
     The keys come from a momentum encoder, with shuffled batch norm where there are several ranks, and wait in a queue.
     Version 2 has an MLP for the linear projection, blur in the views and another temperature.
 
-    The recipe and the defaults up to 64 px are those of the authors' CIFAR-10 notebook (ResNet-18). For ImageNet
+    The recipe and the defaults up to 64 px are those of the authors' CIFAR-10 notebook (ResNet-18), with three
+    differences: the notebook's projection is the linear one (version 1), its crops begin at 8 % of the area and not at
+    20 %, and it normalises the batch in eight parts, so that one device can shuffle among them, as here several can (it
+    counts 4 points of kNN for that, at 800 epochs). For ImageNet
     section 4 has batches of 256, learning rate 0.03, weight decay 1e-4 and 200 epochs, in version 1 with the step
     schedule and milestones 120 and 160: the recipe files moco-imagenet.yaml and moco-v1-imagenet.yaml.
 

@@ -23,8 +23,8 @@ class RelativePosition(PatchMethod):
     the deviation that remains. Some patches are reduced to as little as a hundred pixels and magnified again, against
     pixelation (section 3.1, which does not say how many).
 
-    The recipe is the one with which MMSelfSup trains a ResNet-50 on ImageNet, with a cosine instead of steps: the paper
-    names neither learning rate nor batch.
+    The recipe is the one with which MMSelfSup trains a ResNet-50 on ImageNet, with a cosine instead of steps and one
+    weight decay (it has 5e-4 behind the backbone): the paper names neither learning rate nor batch.
 
     Args:
         backbone: the encoder; it must take patches of a quarter of the image.

@@ -15,8 +15,8 @@ class SimCLR(Method):
     """Two views of an image attract each other and repel those of all other images (section 2.1, equation 1).
 
     The recipe is the CIFAR-10 one (appendix B.9, with the batch of 512 of the authors' code): LARS, learning rate
-    1.0 x batch / 256, 1000 epochs. For ImageNet section 2.2 has a batch of 4096, learning rate 0.3 x batch / 256 and
-    100 epochs.
+    1.0 x batch / 256, 1000 epochs. The weight decay is that of section 2.2; the code's CIFAR-10 command has 1e-4. For
+    ImageNet section 2.2 has a batch of 4096, learning rate 0.3 x batch / 256 and 100 epochs.
 
     Args:
         backbone: the encoder f.

@@ -21,7 +21,7 @@ class SimSiam(Method):
     The recipe is the CIFAR-10 one (appendix D: ResNet-18, learning rate 0.03 x batch / 256). For ImageNet section 3
     has a batch of 512, learning rate 0.05 x batch / 256, weight decay 1e-4 and 100 epochs: the recipe file
     simsiam-imagenet.yaml. The predictor's learning rate is constant (section 4.2: it adapts to the latest
-    representations).
+    representations). SGD decays all parameters (appendix A).
 
     Args:
         backbone: the encoder f without its projector.
@@ -58,7 +58,10 @@ class SimSiam(Method):
         super().__init__(backbone, presets.simsiam(image_size), seed)
         if projector_layers is None:
             projector_layers = 2 if image_size <= presets.SMALL_IMAGE else 3
-        self.projector = Projector(backbone.num_features, projection_dim, projection_dim, projector_layers)
+        # The authors' code scales and shifts no projection.
+        self.projector = Projector(
+            backbone.num_features, projection_dim, projection_dim, projector_layers, output_affine=False
+        )
         self.predictor = Predictor(projection_dim, prediction_hidden_dim)
         self.similarity = NegativeCosineSimilarity()
 

@@ -13,8 +13,9 @@ class Projector(nn.Module):
     """Multi-layer perceptron g(h) into the space of a loss (SimCLR, section 2.1).
 
     Every layer but the last is linear, batch norm, ReLU; the last one is linear and batch norm, as in the authors'
-    code (the paper writes g(h) = W2 relu(W1 h)). Other methods leave out some of the batch norms: MoCo v2 all of them,
-    BYOL the last one.
+    code (the paper writes g(h) = W2 relu(W1 h)), whose last batch norm scales and does not shift; this one does both.
+    Other methods leave out some of the batch norms: MoCo v2 all of them, BYOL the last one. SimSiam's last one neither
+    scales nor shifts.
 
     Args:
         in_features: length of the pooled features.
@@ -23,6 +24,7 @@ class Projector(nn.Module):
         num_layers: linear layers.
         hidden_norm: batch norm behind every hidden linear layer.
         output_norm: batch norm behind the last linear layer.
+        output_affine: whether that one scales and shifts.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class Projector(nn.Module):
         num_layers: int = 2,
         hidden_norm: bool = True,
         output_norm: bool = True,
+        output_affine: bool = True,
     ) -> None:
         super().__init__()
         sizes = {"hidden_features": hidden_features, "out_features": out_features, "num_layers": num_layers}
@@ -46,7 +49,7 @@ class Projector(nn.Module):
             # No bias in front of batch norm, which subtracts any.
             modules.append(nn.Linear(width, next_width, bias=not norm))
             if norm:
-                modules.append(nn.BatchNorm1d(next_width))
+                modules.append(nn.BatchNorm1d(next_width, affine=layer < num_layers or output_affine))
             if layer < num_layers:
                 modules.append(nn.ReLU(inplace=True))
         self.layers = nn.Sequential(*modules)

@@ -114,7 +114,7 @@ class TrainConfig:
         optimizer: sgd, adam, adamw or lars; sgd.
         learning_rate: highest learning rate, used as given at any batch size; 0.06.
         momentum: of sgd and lars, in [0, 1); 0.9.
-        weight_decay: of everything but biases and normalisation; 5e-4.
+        weight_decay: of everything; under lars and adamw, of all but biases and normalisation; 5e-4.
         schedule: cosine (to zero), exponential (divide by 10 after every epoch), step (divide by 10 at every
             milestone), plateau (divide by 10 when 5 epochs did not lower the loss) or constant; cosine.
         milestones: epochs, in ascending order, after which the step schedule divides the learning rate; none.

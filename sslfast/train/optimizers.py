@@ -1,4 +1,4 @@
-"""Optimisers by name, with weight decay on weights alone."""
+"""Optimisers by name, and what each of them decays."""
 
 from __future__ import annotations
 
@@ -13,13 +13,19 @@ from sslfast.methods.base import Parameters
 from sslfast.train.config import TrainConfig
 
 TRUST_COEFFICIENT = 0.001  # LARS (You et al. 2017), section 5
+DECAY_WEIGHTS_ALONE = ("lars", "adamw")
 
 
 def build_optimizer(config: TrainConfig, parameters: Parameters) -> torch.optim.Optimizer:
     """The optimiser a resolved configuration names, over the parameters that train.
 
-    Biases and the scales of normalisation, which are the parameters of at most one dimension, are neither decayed nor,
-    under LARS, adapted (SimCLR, Chen et al. 2020, appendix B.1).
+    SGD and Adam decay every parameter, as in the code of MoCo, SupCon, RotNet and SimSiam (Chen and He 2021, appendix
+    A, which says so). Under LARS, biases and the scales of normalisation, which are the parameters of at most one
+    dimension, are neither decayed nor adapted (SimCLR, Chen et al. 2020, appendix B.1; BYOL, Grill et al. 2020, section
+    3.3), and AdamW does not decay them either, as is usual for it.
+
+    LARS is equation 6 of You et al. 2017: the trust ratio divides by ||gradient|| + decay ||weight||, where SimCLR's
+    code has the norm of their sum; and the learning rate multiplies what the momentum has gathered, as in torch's SGD.
 
     Args:
         config: resolved.
@@ -28,7 +34,7 @@ def build_optimizer(config: TrainConfig, parameters: Parameters) -> torch.optim.
     Raises:
         UserError: no parameter trains.
     """
-    groups = [group for given in _groups(parameters) for group in _by_decay(given, config.weight_decay)]
+    groups = [group for given in _groups(parameters) for group in _by_decay(given, config)]
     if not groups:
         raise UserError(f"method {config.method!r} has no parameter that trains; return some from its players()")
     if config.optimizer == "sgd":
@@ -50,13 +56,14 @@ def _groups(parameters: Parameters) -> list[dict[str, Any]]:
     return groups or [{"params": given}]
 
 
-def _by_decay(group: dict[str, Any], weight_decay: float) -> list[dict[str, Any]]:
-    """The parameters of a group that train, the weights apart from those that are not decayed; none is empty."""
+def _by_decay(group: dict[str, Any], config: TrainConfig) -> list[dict[str, Any]]:
+    """The parameters of a group that train, the weights apart from biases and scales; none is empty."""
     trained = [parameter for parameter in group["params"] if parameter.requires_grad]
     weights = [parameter for parameter in trained if parameter.dim() > 1]
     others = [parameter for parameter in trained if parameter.dim() <= 1]
+    decay_of_others = 0.0 if config.optimizer in DECAY_WEIGHTS_ALONE else config.weight_decay
     parts = [
-        {**group, "params": weights, "weight_decay": weight_decay},
-        {**group, "params": others, "weight_decay": 0.0},
+        {**group, "params": weights, "weight_decay": config.weight_decay},
+        {**group, "params": others, "weight_decay": decay_of_others},
     ]
     return [part for part in parts if part["params"]]

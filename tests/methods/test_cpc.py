@@ -118,7 +118,7 @@ def test_grid_and_crop_are_the_paper_s() -> None:
     assert method.grid == grids.cpc(256).replace(channel_drop=1.0, channel_drop_count=(2, 2))
     (view,) = method.multi_view.specs
     assert cpc().grid == grids.cpc(32).replace(channel_drop_count=(2, 2))
-    assert view.crop_scale == (pytest.approx(0.751, abs=1e-3),) * 2 and view.grayscale == 1.0
+    assert view.crop_scale == (pytest.approx(256**2 / 300**2),) * 2 and view.grayscale == 1.0
 
 
 @pytest.mark.parametrize(("probability", "coloured"), [(1.0, {1}), (0.0, {3}), (0.5, {1, 3})])

@@ -30,7 +30,7 @@ class Published(NamedTuple):
 
 
 PUBLISHED = {
-    # Chen et al. 2020, appendix B.9: learning rate 1.0 x batch / 256; batch of the authors' code.
+    # Chen et al. 2020, appendix B.9: learning rate 1.0 x batch / 256; weight decay of section 2.2; batch of the code.
     "simclr-cifar10": Published("lars", 1.0 * 512 / 256, 1e-6, 512, 1000, "cosine", 10),
     # The authors' CIFAR-10 notebook of He et al. 2020.
     "moco-cifar10": Published("sgd", 0.06, 5e-4, 512, 200, "cosine"),

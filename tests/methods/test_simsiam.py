@@ -72,6 +72,13 @@ def test_the_heads_are_the_paper_s(image_size: int, layers: int) -> None:
     method = build("simsiam", backbone="resnet10_narrow", image_size=image_size)
     names = [type(layer).__name__ for layer in method.projector.layers]
     assert names == (["Linear", "BatchNorm1d", "ReLU"] * layers)[:-1]
+    # As in the authors' code, the last batch norm, and it alone, has no parameters, and biases stand in the last layer.
+    affine = [layer.affine for layer in method.projector.layers if hasattr(layer, "affine")]
+    assert affine == [True] * (layers - 1) + [False]
+    assert [name for name, _ in method.predictor.named_parameters() if "bias" in name] == [
+        "layers.1.bias",
+        "layers.3.bias",
+    ]
     assert [type(layer).__name__ for layer in method.predictor.layers] == ["Linear", "BatchNorm1d", "ReLU", "Linear"]
     widths = [(layer.in_features, layer.out_features) for layer in method.predictor.layers[::3]]
     assert widths == [(2048, 512), (512, 2048)]

@@ -41,6 +41,12 @@ def test_projector_without_batch_norm_is_a_plain_perceptron() -> None:
     torch.testing.assert_close(linear(h), h @ linear.layers[0].weight.T + linear.layers[0].bias)
 
 
+def test_the_last_batch_norm_may_have_no_parameters() -> None:
+    norms = [layer for layer in Projector(6, 5, 4, 3, output_affine=False).layers if isinstance(layer, nn.BatchNorm1d)]
+    assert [norm.affine for norm in norms] == [True, True, False]
+    assert [norm.affine for norm in Projector(6, 5, 4, 3).layers[1::3]] == [True, True, True]
+
+
 def test_predictor_keeps_the_length_and_normalises_its_hidden_layer() -> None:
     predictor = Predictor(6, 3).double()
     first, second = (module for module in predictor.layers if isinstance(module, nn.Linear))

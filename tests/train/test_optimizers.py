@@ -14,14 +14,34 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Linear(4, 3)).double()
 
 
-@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "lars"])
-def test_biases_and_norms_are_not_decayed(tiny, name):
+def weights_of(module: nn.Module) -> set[int]:
+    return {id(module[0].weight), id(module[2].weight)}
+
+
+@pytest.mark.parametrize(("name", "everything"), [("sgd", True), ("adam", True), ("adamw", False), ("lars", False)])
+def test_biases_and_norms_are_decayed_by_sgd_and_adam_alone(tiny, name, everything):
     config = resolve(tiny(optimizer=name, learning_rate=0.1, weight_decay=0.5))
     module = network()
     groups = build_optimizer(config, module.parameters()).param_groups
     decayed = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
-    assert decayed == {id(module[0].weight), id(module[2].weight)}
+    assert decayed == ({id(p) for p in module.parameters()} if everything else weights_of(module))
     assert {id(p) for group in groups for p in group["params"]} == {id(p) for p in module.parameters()}
+
+
+def test_sgd_is_torch_s_with_weight_decay_on_all_parameters(tiny):
+    """The optimiser of MoCo's, SimSiam's, SupCon's and RotNet's code."""
+    module, expected = network(), network()
+    config = resolve(tiny(optimizer="sgd", learning_rate=0.1, momentum=0.9, weight_decay=0.05))
+    ours = build_optimizer(config, module.parameters())
+    theirs = torch.optim.SGD(expected.parameters(), lr=0.1, momentum=0.9, weight_decay=0.05)
+    for _ in range(3):
+        images = torch.randn(6, 5, dtype=torch.float64)
+        for optimizer, net in ((ours, module), (theirs, expected)):
+            optimizer.zero_grad()
+            net(images).square().sum().backward()
+            optimizer.step()
+    for p, q in zip(module.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(p, q)
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
@@ -63,7 +83,7 @@ def test_groups_keep_their_settings(tiny, name):
     marked = {id(p) for group in found if group.get("constant_learning_rate") for p in group["params"]}
     assert marked == {id(p) for p in module[2].parameters()}
     decayed = {id(p) for group in found if group["weight_decay"] for p in group["params"]}
-    assert decayed == {id(module[0].weight), id(module[2].weight)}
+    assert decayed == ({id(p) for p in module.parameters()} if name == "sgd" else weights_of(module))
     assert sum(len(group["params"]) for group in found) == 6
     if name == "lars":
         assert [group["always_adapt"] for group in found] == [True, False, True, False]
