@@ -14,6 +14,7 @@ import numpy as np
 from markupsafe import Markup
 
 from benchmarks import schema
+from benchmarks.schema import library_of
 from sslfast.report import plots
 from sslfast.report.page import write_page
 
@@ -59,7 +60,7 @@ def _grouped(rows: Sequence[Row], *names: str) -> list[list[Row]]:
 def _summary(rows: Sequence[Row]) -> dict[str, str] | None:
     """A case on one line, beside the fastest of the others; none where either is missing."""
     ours = next((row["per_second"] for row in rows if row["contender"] == "sslfast"), None)
-    others = [row for row in rows if schema.library_of(row["contender"]) != "sslfast"]
+    others = [row for row in rows if library_of(row["contender"]) != "sslfast"]
     if ours is None or not others:
         return None
     best = max(others, key=lambda row: row["per_second"])
@@ -120,7 +121,7 @@ def _styles(names: Sequence[str]) -> dict[str, tuple[int, str]]:
     """Colour and dashes of each contender: a library has one colour, each of its settings other dashes."""
     libraries: dict[str, list[str]] = {}
     for name in names:
-        libraries.setdefault(schema.library_of(name), []).append(name)
+        libraries.setdefault(library_of(name), []).append(name)
     dashes = list(plots.DASHES)
     return {
         name: (colour % plots.SERIES, dashes[setting % len(dashes)])

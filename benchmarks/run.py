@@ -24,6 +24,7 @@ from rich.table import Table
 
 from benchmarks import machine, schema
 from benchmarks.page import draw
+from benchmarks.schema import library_of
 from sslfast.errors import UserError
 from sslfast.info import DALI
 from sslfast.registry import METHODS, nearest
@@ -183,7 +184,7 @@ def run_suite(
     finally:
         if rows:
             draw(out)
-    failed = [row for row in rows if "failed" in row and schema.library_of(row["contender"]) == "sslfast"]
+    failed = [row for row in rows if "failed" in row and library_of(row["contender"]) == "sslfast"]
     if failed:
         raise RuntimeError(
             "sslfast failed in " + "; ".join(f"{row['op']}: {row['case']}: {row['failed']}" for row in failed)
@@ -244,7 +245,7 @@ def measure(
     rows: list[dict[str, Any]] = []
     ready: list[tuple[dict[str, Any], Callable[[], object]]] = []
     for name in case.contenders:
-        if against and schema.library_of(name) not in (*against, "sslfast"):
+        if against and library_of(name) not in (*against, "sslfast"):
             continue
         row, call = prepare(case, name, setup, floor)
         rows.append(row)
@@ -266,10 +267,10 @@ def prepare(
     """What is known of a contender before it is timed, and its warmed-up call; none where it is missing or fails."""
     row: dict[str, Any] = {"op": case.op, "case": case.name, "settings": case.settings, "contender": name}
     row |= {"unit": case.unit, "axis": case.axis, "least_bytes": case.least_bytes, "least_flops": case.least_flops}
-    distribution = PEERS.get(schema.library_of(name), schema.library_of(name))
+    distribution = PEERS.get(library_of(name), library_of(name))
     # Not this process's memory, or not torch's.
     elsewhere = "workers" in name or not case.in_process
-    elsewhere |= setup.device == "cuda" and schema.library_of(name) in OUTSIDE_TORCH
+    elsewhere |= setup.device == "cuda" and library_of(name) in OUTSIDE_TORCH
     try:
         call = case.contenders[name]()
         call()
